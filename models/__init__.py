@@ -1,0 +1,1 @@
+"""What the city says: frozen events, one file per domain. Pure."""

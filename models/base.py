@@ -1,0 +1,170 @@
+"""What every event of the city has in common, and what a topic promises about its events."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+#: Microseconds since 1970-01-01T00:00:00Z: the only form of time inside the core.
+Micros = int
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_US = timedelta(microseconds=1)
+
+#: Observations outside [FIRST, LAST) are nonsense for any city and are rejected before they touch a clock.
+FIRST = EPOCH
+LAST = datetime(2300, 1, 1, tzinfo=UTC)
+
+
+def micros(at: datetime) -> Micros:
+    """Microseconds since the epoch of an aware datetime."""
+    return (at - EPOCH) // _US
+
+
+def moment(us: Micros) -> datetime:
+    """The UTC datetime of microseconds since the epoch."""
+    return EPOCH + timedelta(microseconds=us)
+
+
+def seconds(n: float) -> timedelta:
+    return timedelta(seconds=n)
+
+
+def minutes(n: float) -> timedelta:
+    return timedelta(minutes=n)
+
+
+def hours(n: float) -> timedelta:
+    return timedelta(hours=n)
+
+
+@dataclass(frozen=True, slots=True)
+class Personal:
+    """Marks a field about a person: it never leaves restricted topics (invariant I7)."""
+
+
+def _identifier(value: str) -> str:
+    if "/" in value or value != value.strip() or not value.isprintable():
+        raise ValueError("an identifier has no slash, no control character and no space at its ends")
+    return value
+
+
+#: Names of sensors, places and sources. A slash would make two keys look alike (see `Topic.key_of`).
+Identifier = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_identifier)]
+
+#: A person, plate or pupil is only ever a keyed hash of the identifier (sources make it; nothing here can undo it).
+Token = Annotated[str, Field(pattern=r"^tok_[0-9a-f]{32}$"), Personal()]
+
+Quality = Literal["good", "suspect", "estimated", "no_value"]
+
+
+class Place(BaseModel):
+    """Where something was observed. WGS 84 degrees; ward and site are names from the registry."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    lat: float | None = Field(default=None, ge=-90, le=90)
+    lon: float | None = Field(default=None, ge=-180, le=180)
+    ward: str | None = Field(default=None, max_length=100)
+    site: str | None = Field(default=None, max_length=100)
+
+
+#: The parts of a place as rules and stores see them, beside the event's own fields.
+PLACE_FIELDS = ("lat", "lon", "ward", "site")
+ENVELOPE = ("event_id", "source_id", "observed_at", "revision", "quality", "place")
+
+_TOPIC_NAME = re.compile(r"^city\.[a-z]+(\.[a-z_]+)+\.v[1-9][0-9]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic's promise to its subscribers.
+
+    `key` names the fields of the subject whose state an event moves; `series` the fields (the key's and more)
+    that with the time identify a sample. `lateness` is L: what is observed longer than this before its record's
+    stamp is stored as late and never judged. Raises ValueError for a name outside `city.<domain>.<what>.v<N>`.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    lateness: timedelta
+    kind: Literal["samples", "events"] = "samples"
+    access: Literal["public", "restricted"] = "public"
+    partitions: int = 2
+    series: tuple[str, ...] = ()
+    ahead: timedelta = timedelta(minutes=5)
+    buckets: int = 8
+
+    def __post_init__(self) -> None:
+        if not _TOPIC_NAME.match(self.name):
+            raise ValueError(f"{self.name}: a topic is named city.<domain>.<what>.v<N>")
+        if not self.series:
+            object.__setattr__(self, "series", self.key)
+        if self.series[: len(self.key)] != self.key:
+            raise ValueError(f"{self.name}: series {self.series} must begin with the key {self.key}")
+
+    @property
+    def measurement(self) -> str:
+        """Name in the time-series store: `city.traffic.flow.v1` is `traffic_flow`."""
+        return "_".join(self.name.split(".")[1:-1])
+
+    @property
+    def late_us(self) -> Micros:
+        return self.lateness // _US
+
+    @property
+    def ahead_us(self) -> Micros:
+        return self.ahead // _US
+
+    def key_of(self, event: Event) -> str:
+        """Kafka key of an event: the key's fields joined by a slash."""
+        return "/".join(str(getattr(event, name)) for name in self.key)
+
+
+class Event(BaseModel):
+    """What every observation carries. Absent is None, never 0 or -1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    topic: ClassVar[Topic]
+
+    event_id: Annotated[str, Field(min_length=1, max_length=128)]
+    source_id: Identifier
+    observed_at: AwareDatetime
+    revision: int = Field(default=0, ge=0, description="A greater revision of the same event_id corrects it.")
+    quality: Quality = "good"
+    place: Place | None = None
+
+    @property
+    def at(self) -> Micros:
+        """Event time in microseconds since the epoch."""
+        return micros(self.observed_at)
+
+    @classmethod
+    def personal(cls) -> frozenset[str]:
+        """Names of the fields tagged personal."""
+        return frozenset(n for n, f in cls.model_fields.items() if any(isinstance(m, Personal) for m in f.metadata))
+
+    @classmethod
+    def public(cls) -> tuple[str, ...]:
+        """The event's own fields that rules, stores and evidence may see, computed ones included, in order."""
+        own = [n for n in cls.model_fields if n not in ENVELOPE and n not in cls.personal()]
+        return (*own, *cls.model_computed_fields)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        topic: Topic | None = cls.__dict__.get("topic")
+        if topic is None:
+            return
+        for name in (*topic.key, *topic.series):
+            if name not in cls.model_fields:
+                raise TypeError(f"{cls.__name__}: {topic.name} is keyed by {name}, which is no field of it")
+            if name in cls.personal():
+                raise TypeError(f"{cls.__name__}.{name} is personal and can be no key of {topic.name}")
+        if topic.access == "public" and cls.personal():
+            raise TypeError(f"{cls.__name__}: personal {sorted(cls.personal())} on the public topic {topic.name}")

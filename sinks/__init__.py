@@ -1,0 +1,1 @@
+"""Where things go: one contract for time-series stores, and its implementations."""

@@ -1,0 +1,1 @@
+"""How the city's files and protocols become our events."""
