@@ -1,0 +1,143 @@
+"""What is said of an alarm: the detectors' signals, the operators' commands, and what the alarm plane makes of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from models.base import Place
+
+#: ISA-18.2 priorities, worst first; an advisory makes no sound.
+Priority = Literal["P1", "P2", "P3", "P4", "advisory"]
+PRIORITIES: tuple[Priority, ...] = ("P1", "P2", "P3", "P4", "advisory")
+
+#: CAP 1.2 codes (OASIS CAP-v1.2, section 3.2.2).
+Severity = Literal["Extreme", "Severe", "Moderate", "Minor", "Unknown"]
+Urgency = Literal["Immediate", "Expected", "Future", "Past", "Unknown"]
+Certainty = Literal["Observed", "Likely", "Possible", "Unlikely", "Unknown"]
+Category = Literal[
+    "Geo", "Met", "Safety", "Security", "Rescue", "Fire", "Health", "Env", "Transport", "Infra", "CBRNE", "Other"
+]
+
+#: ISA-18.2 states, derived from the facts and never stored as the truth (see rules/lifecycle.py).
+State = Literal["NORM", "UNACK", "ACKED", "RTNUN"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Text(_Record):
+    """The same words for the operator in Vietnamese and English."""
+
+    vi: str = Field(min_length=1)
+    en: str = Field(min_length=1)
+
+
+class Evidence(_Record):
+    """One event an alarm was derived from: its place in the log and its public fields."""
+
+    event_id: str
+    topic: str
+    partition: int
+    offset: int
+    observed_at: AwareDatetime
+    values: dict[str, Any]
+
+
+class Signal(_Record):
+    """What a detector says of one occurrence: it holds from `start` to `end` (`put`), or never was (`retract`).
+
+    (topic, partition, offset, k) is the place of the causing record and the number of the signal within (record,
+    series): a signal is applied only if that is greater than the last one applied to its fingerprint. `stamp` is
+    the causing record's time. Nothing here comes from a wall clock or a worker.
+    """
+
+    op: Literal["put", "retract"]
+    alarm_id: str
+    fingerprint: str
+    rule: str
+    rules_version: int
+    topic: str
+    partition: int
+    offset: int
+    k: int
+    stamp: AwareDatetime
+    labels: dict[str, str]
+    start: AwareDatetime
+    end: AwareDatetime | None = None
+    priority: Priority
+    peak: float | None = None
+    place: Place | None = None
+    title: Text
+    instruction: Text | None = None
+    severity: Severity = "Unknown"
+    urgency: Urgency = "Immediate"
+    certainty: Certainty = "Observed"
+    category: Category = "Other"
+    evidence: tuple[Evidence, ...] = ()
+    horizon: Any = None
+    cause: str | None = None
+
+
+class Command(_Record):
+    """What an operator asks for. `command_id` is made by the client: asked twice, it is done once."""
+
+    command_id: Annotated[str, Field(min_length=1, max_length=64)]
+    action: Literal["acknowledge"]
+    alarm_id: str
+    actor: Annotated[str, Field(min_length=1, max_length=100)]
+    note: str | None = Field(default=None, max_length=2000)
+
+
+class Alarm(_Record):
+    """One occurrence as it stands. Value of the compacted topic `city.alarm.state.v1`, keyed by `alarm_id`.
+
+    `active`, `acked` and `retracted` are facts; `state` is derived from them. `position` is the offset in
+    `city.alarm.input.v1` after which this is true: of two records of one alarm the greater position is the newer.
+    """
+
+    alarm_id: str
+    fingerprint: str
+    rule: str
+    rules_version: int
+    labels: dict[str, str]
+    start: AwareDatetime
+    end: AwareDatetime | None = None
+    priority: Priority
+    peak: float | None = None
+    place: Place | None = None
+    title: Text
+    instruction: Text | None = None
+    severity: Severity
+    urgency: Urgency
+    certainty: Certainty
+    category: Category
+    evidence: tuple[Evidence, ...] = ()
+    horizon: Any = None
+    raised_at: AwareDatetime
+    active: bool
+    acked: bool = False
+    acked_by: str | None = None
+    acked_at: AwareDatetime | None = None
+    retracted: bool = False
+    revised: int = 0
+    state: State
+    closed_by: Literal["log-ended"] | None = None
+    position: int
+
+
+class AlarmEvent(_Record):
+    """One entry of an alarm's history. Value of `city.alarm.event.v1`, append-only, keyed by `fingerprint`.
+
+    `id` is a function of the causing record's place, so that a repeated entry has the same id and can be dropped.
+    """
+
+    id: str
+    type: Literal["raised", "revised", "retracted", "cleared", "acknowledged"]
+    at: AwareDatetime
+    cause: str | None = None
+    actor: str | None = None
+    note: str | None = None
+    alarm: Alarm

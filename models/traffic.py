@@ -1,0 +1,44 @@
+"""Roads: flow past a detector, time over a route, incidents."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from models.base import Event, Identifier, Topic, hours, minutes
+
+
+class TrafficFlow(Event):
+    """What a detector on one road segment measured over its last interval (DATEX II `TrafficSpeed`, `TrafficFlow`)."""
+
+    topic: ClassVar[Topic] = Topic(
+        "city.traffic.flow.v1", key=("segment_id",), lateness=minutes(2), partitions=4, buckets=64
+    )
+
+    segment_id: Identifier
+    speed_kmh: float | None = Field(default=None, ge=0, le=300)
+    intensity_vehh: float | None = Field(default=None, ge=0, le=20_000, description="vehicles per hour")
+    occupancy_pct: float | None = Field(default=None, ge=0, le=100, description="share of time a vehicle was on the loop")
+
+
+class TravelTime(Event):
+    """How long vehicles lately took over a route."""
+
+    topic: ClassVar[Topic] = Topic("city.traffic.travel_time.v1", key=("route_id",), lateness=minutes(10))
+
+    route_id: Identifier
+    travel_time_s: float = Field(ge=0, le=86_400)
+
+
+class TrafficIncident(Event):
+    """Something happened on a road. Subject: the incident, from its first report to its end (DATEX II `Situation`)."""
+
+    topic: ClassVar[Topic] = Topic("city.traffic.incident.v1", key=("incident_id",), lateness=hours(1), kind="events")
+
+    incident_id: Identifier
+    category: Literal["collision", "breakdown", "obstruction", "roadworks", "closure", "other"]
+    status: Literal["open", "closed"] = "open"
+    injured: int | None = Field(default=None, ge=0, le=1000)
+    killed: int | None = Field(default=None, ge=0, le=1000)
+    description: str | None = Field(default=None, max_length=2000)
