@@ -1,0 +1,344 @@
+"""One partition of one topic, judged: `step` by `step` a pure function of its log.
+
+Nothing here knows a clock, a file or a second log. State lives in buckets (crc32 of the key), each with the offset it
+has seen, its clock and its counts, so that buckets can be saved at different moments and restored together.
+"""
+
+from __future__ import annotations
+
+import heapq
+import uuid
+import zlib
+from collections import Counter
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from models.keys import partition_of
+
+from models.alarm import PRIORITIES, Evidence, Signal
+from models.base import PLACE_FIELDS, Place, moment
+from rules.machine import ID, INF, OFFSET, VALUES, T
+from rules.program import EMPTY, Program
+from rules.series import Series, Timeline
+from rules.spec import names_of, values_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from models.base import Event, Micros
+    from rules.series import Op
+
+#: Number of the format of a dumped bucket; another one is rebuilt from the log.
+FORMAT = 1
+#: Number of the engine whose rules these are; a set written for another is refused at start.
+ENGINE = 1
+
+NAMESPACE = uuid.UUID("6c1f3b52-6d5e-5d5b-9a4f-6d0a3f1c7e21")
+
+
+class FormatError(ValueError):
+    """A saved bucket is of another format or shape: rebuild it from the log, and say so."""
+
+
+def fingerprint(rule: str, labels: dict[str, str]) -> str:
+    """Identity of an alarm: the rule and the subject, never value, time or severity. 16 hex digits."""
+    text = "\x1f".join([rule, *(f"{k}={labels[k]}" for k in sorted(labels))])
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+class _Bucket:
+    __slots__ = ("clock", "counts", "heap", "line", "offset", "series")
+
+    def __init__(self, programs: dict[int, Program]) -> None:
+        self.offset = -1
+        self.clock: Micros = 0
+        self.line = Timeline([(-INF, EMPTY.version)], programs)
+        self.series: dict[str, Series] = {}
+        self.heap: list[tuple[Micros, str]] = []
+        self.counts: Counter[str] = Counter()
+
+
+class Judge:
+    """Judges the records of (topic, partition) in the order of the log; every method takes the record's offset.
+
+    `stamp` is the record's time in microseconds; the clock is its running maximum. What was seen before (an offset
+    at or below a bucket's) changes nothing: after a restore the same records may come again.
+    """
+
+    def __init__(self, event: type[Event], partition: int, log_id: str) -> None:
+        self.topic = event.topic
+        self.partition = partition
+        self.log_id = log_id
+        self.names = names_of(event)
+        self._values = values_of(event)
+        self._late = self.topic.late_us
+        self._alone = self.topic.kind == "samples"
+        self._sub = self.topic.series[len(self.topic.key) :]
+        self.programs: dict[int, Program] = {EMPTY.version: EMPTY}
+        self.buckets = [_Bucket(self.programs) for _ in range(self.topic.buckets)]
+        self.dirty: set[int] = set()
+        self.clock: Micros = 0
+        self.offset = -1
+        self._caught_up = -1  # the greatest offset of a restored bucket
+        self._next_due: Micros = INF
+
+    # --- the log's records --------------------------------------------------------------------------------------
+
+    def event(self, offset: int, stamp: Micros, event: Event, digest: int) -> list[Signal]:
+        """A valid event; `digest` is of its bytes, to tell a repetition from a contradiction."""
+        self._tick(offset, stamp)
+        key = self.topic.key_of(event)
+        number = zlib.crc32(key.encode()) % len(self.buckets)
+        bucket = self.buckets[number]
+        signals: list[Signal] = []
+        if offset > bucket.offset:
+            clock = max(self.clock, bucket.clock)
+            series = bucket.series.get(key)
+            if series is None:
+                series = self._new(bucket, key, clock)
+            sub = "/".join(str(getattr(event, name)) for name in self._sub) if self._sub else ""
+            sample = (event.at, event.event_id, sub, offset, event.revision, digest, self._values(event))
+            verdict = series.add(sample, clock, self._late, bucket.line, alone=self._alone)
+            bucket.counts[verdict] += 1
+            self.dirty.add(number)
+            if verdict in ("stored", "conflict"):
+                late = sample[T] < clock
+                cause = f"{verdict} {event.event_id}" if late or verdict == "conflict" else None
+                self._touch(bucket, series, clock, offset, stamp, signals, cause)
+        self._advance(offset, stamp, signals)
+        return signals
+
+    def pass_by(self, offset: int, stamp: Micros, count: str | None = None) -> list[Signal]:
+        """A record that carries no event. A clock moves time; one that was rejected is only counted (`count`)."""
+        signals: list[Signal] = []
+        if count is None:
+            self._tick(offset, stamp)
+            self._advance(offset, stamp, signals)
+        else:
+            self.offset = offset
+            first = self.buckets[0]
+            if offset > first.offset:
+                first.counts[count] += 1
+                self.dirty.add(0)
+        return signals
+
+    def control(self, offset: int, stamp: Micros, effective: Micros, program: Program) -> list[Signal]:
+        """From `effective` on another version of the rules is in force; the first one is from the beginning."""
+        self._tick(offset, stamp)
+        self.programs[program.version] = program
+        signals: list[Signal] = []
+        for number, bucket in enumerate(self.buckets):
+            if offset <= bucket.offset or any(v == program.version for _, v in bucket.line.entries):
+                continue
+            clock = max(self.clock, bucket.clock)
+            since = max(effective, clock)
+            bucket.line = Timeline([*bucket.line.entries, (since, program.version)], self.programs)
+            self.dirty.add(number)
+            for key in program.subjects:
+                if self._mine(key, number) and key not in bucket.series:
+                    self._new(bucket, key, clock)
+            for series in list(bucket.series.values()):
+                self._touch(bucket, series, clock, offset, stamp, signals, f"rules version {program.version}")
+        self._advance(offset, stamp, signals)
+        return signals
+
+    # --- time ---------------------------------------------------------------------------------------------------
+
+    def _tick(self, offset: int, stamp: Micros) -> None:
+        self.offset = offset
+        self.clock = max(self.clock, stamp)
+
+    def _advance(self, offset: int, stamp: Micros, signals: list[Signal]) -> None:
+        """Let every timer act that is due; each acts at its own due time, whatever record brought it."""
+        if self.clock < self._next_due and offset > self._caught_up:
+            return
+        soonest = INF
+        for number, bucket in enumerate(self.buckets):
+            if offset > bucket.offset:
+                clock = max(self.clock, bucket.clock)
+                heap = bucket.heap
+                while heap and heap[0][0] <= clock:
+                    series = bucket.series.get(heapq.heappop(heap)[1])
+                    if series is None:
+                        continue
+                    series.reminder = INF
+                    if series.due <= clock:
+                        self.dirty.add(number)
+                        self._touch(bucket, series, clock, offset, stamp, signals, None)
+                    else:
+                        self._remind(bucket, series)
+            if bucket.heap and bucket.heap[0][0] < soonest:
+                soonest = bucket.heap[0][0]
+        self._next_due = soonest
+
+    def _touch(
+        self,
+        bucket: _Bucket,
+        series: Series,
+        clock: Micros,
+        offset: int,
+        stamp: Micros,
+        signals: list[Signal],
+        cause: str | None,
+    ) -> None:
+        ops = series.touch(clock, bucket.line)
+        self._remind(bucket, series)
+        if ops:
+            told = [self._signal(bucket, series, op, offset, stamp, k, cause) for k, op in enumerate(ops)]
+            series.announce(ops, [s.alarm_id for s in told])
+            signals += told
+
+    def _remind(self, bucket: _Bucket, series: Series) -> None:
+        """Keep one reminder a series in the heap, never later than what is due; an early one only looks."""
+        if series.due < series.reminder:
+            series.reminder = series.due
+            heapq.heappush(bucket.heap, (series.due, series.key))
+            self._next_due = min(self._next_due, series.due)
+
+    def _new(self, bucket: _Bucket, key: str, clock: Micros) -> Series:
+        horizon = clock - self._late
+        version = bucket.line.at(horizon)
+        series = Series(key, (version, self.programs[version].initial(key, None)), horizon)
+        bucket.series[key] = series
+        return series
+
+    def _mine(self, key: str, number: int) -> bool:
+        raw = key.encode()
+        return (
+            zlib.crc32(raw) % len(self.buckets) == number
+            and partition_of(raw, self.topic.partitions) == self.partition
+        )
+
+    # --- signals ------------------------------------------------------------------------------------------------
+
+    def _signal(
+        self, bucket: _Bucket, series: Series, op: Op, offset: int, stamp: Micros, k: int, cause: str | None
+    ) -> Signal:
+        version = series.head[0]
+        rule = next(p.rules[op.rule] for p in self._programs(bucket, version) if op.rule in p.rules)
+        labels = dict(zip(self.topic.key, series.key.split("/"), strict=True))
+        mark = fingerprint(op.rule, labels)
+        place = f"{self.log_id}/{self.topic.name}/{self.partition}/{offset}/{mark}/{k}"
+        episode = op.episode
+        return Signal(
+            op=op.op,
+            alarm_id=op.known or str(uuid.uuid5(NAMESPACE, place)),
+            fingerprint=mark,
+            rule=op.rule,
+            rules_version=version,
+            topic=self.topic.name,
+            partition=self.partition,
+            offset=offset,
+            k=k,
+            stamp=moment(stamp),
+            labels=labels,
+            start=moment(episode.start),
+            end=None if episode.end is None else moment(episode.end),
+            priority=PRIORITIES[episode.rank],
+            peak=episode.peak,
+            place=self._place(series, version),
+            title=rule.title,
+            instruction=rule.instruction,
+            severity=rule.severity,
+            urgency=rule.urgency,
+            certainty=rule.certainty,
+            category=rule.category,
+            evidence=tuple(self._evidence(s) for s in episode.evidence),
+            horizon=msgspec.to_builtins((series.horizon, series.core)),
+            cause=cause,
+            merged_into=op.merged_into,
+        )
+
+    def _programs(self, bucket: _Bucket, version: int) -> Iterator[Program]:
+        yield self.programs[version]
+        for _, older in reversed(bucket.line.entries):
+            yield self.programs[older]
+
+    def _place(self, series: Series, version: int) -> Place | None:
+        known = self.programs[version].places.get(series.key)
+        if series.samples and known is None:
+            named = dict(zip(self.names, series.samples[-1][VALUES], strict=True))
+            where = {n: named[n] for n in PLACE_FIELDS if named[n] is not None}
+            return Place(**where) if where else None
+        return known
+
+    def _evidence(self, sample: Sequence[Any]) -> Evidence:
+        values = {n: v for n, v in zip(self.names, sample[VALUES], strict=True) if v is not None}
+        return Evidence(
+            event_id=sample[ID],
+            topic=self.topic.name,
+            partition=self.partition,
+            offset=sample[OFFSET],
+            observed_at=moment(sample[T]),
+            values=values,
+        )
+
+    # --- saving and restoring -----------------------------------------------------------------------------------
+
+    def dump(self, number: int) -> bytes:
+        """Bucket `number` as of the last record; what is quiet and past its horizon is forgotten on the way."""
+        bucket = self.buckets[number]
+        bucket.offset = self.offset
+        bucket.clock = max(bucket.clock, self.clock)
+        horizon = bucket.clock - self._late
+        for key, series in list(bucket.series.items()):
+            if series.folded >= 0:
+                series.compact(horizon, bucket.line)
+            if series.forgettable:
+                del bucket.series[key]
+        self.dirty.discard(number)
+        return msgspec.msgpack.encode(
+            (
+                (FORMAT, ENGINE, len(self.buckets), number),
+                bucket.offset,
+                bucket.clock,
+                bucket.line.entries[1:],
+                bucket.counts,
+                [s.dump() for s in bucket.series.values()],
+            )
+        )
+
+    def versions(self, blob: bytes) -> list[int]:
+        """Versions of the rules that a saved bucket needs before it can be loaded. Raises FormatError."""
+        return [v for _, v in self._parts(blob)[3]]
+
+    def load(self, blob: bytes) -> int:
+        """Put a saved bucket in place; the programs of its versions must be in `programs`. The offset it has seen."""
+        head, offset, clock, entries, counts, dumped = self._parts(blob)
+        bucket = _Bucket(self.programs)
+        bucket.offset, bucket.clock, bucket.counts = offset, clock, Counter(counts)
+        bucket.line = Timeline([(-INF, EMPTY.version), *((e, v) for e, v in entries)], self.programs)
+        for data in dumped:
+            series = Series.load(data, clock, bucket.line)
+            bucket.series[series.key] = series
+            self._remind(bucket, series)
+        self.buckets[head[3]] = bucket
+        self._caught_up = max(self._caught_up, offset)
+        return int(offset)
+
+    def _parts(self, blob: bytes) -> Any:
+        try:
+            parts = msgspec.msgpack.decode(blob)
+            number = parts[0][3]
+        except (msgspec.DecodeError, TypeError, IndexError, KeyError) as error:
+            raise FormatError(
+                f"{self.topic.name}/{self.partition}: a saved bucket cannot be read: {error}"
+            ) from error
+        mine = [FORMAT, ENGINE, len(self.buckets), number]
+        if parts[0] != mine or len(parts) != 6:
+            raise FormatError(
+                f"{self.topic.name}/{self.partition}: saved as {parts[0]}, this engine reads {mine}"
+            )
+        return parts
+
+    def counts(self) -> Counter[str]:
+        """stored, late, duplicate, conflict and rejected so far."""
+        total: Counter[str] = Counter()
+        for bucket in self.buckets:
+            total.update(bucket.counts)
+        return total
+
+    def size(self) -> int:
+        """How many series are held."""
+        return sum(len(b.series) for b in self.buckets)

@@ -1,0 +1,311 @@
+"""One subject's samples within the horizon, its state at the horizon and now, and what was announced of it.
+
+State at the horizon (clock - L) plus the samples since is all that any late sample inside L can change. A sample in
+order folds onto the head state; one out of order folds the series again from the horizon. Both give the same.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from rules.machine import DIGEST, ID, INF, REVISION, SUB, Episode, Sample, T
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.base import Micros
+    from rules.program import Program
+
+Verdict = Literal["stored", "late", "duplicate", "conflict"]
+
+#: How many samples older than the horizon may wait before they are folded into its state. Any number is right.
+_SLACK = 16
+
+
+class Timeline:
+    """Which version of the rules is in force from when: the fold asks it, control records in the log extend it."""
+
+    __slots__ = ("entries", "programs")
+
+    def __init__(self, entries: Sequence[tuple[Micros, int]], programs: dict[int, Program]) -> None:
+        self.entries = tuple(entries)
+        self.programs = programs
+
+    def at(self, t: Micros) -> int:
+        """The version in force at t; before the first entry, the first."""
+        found = self.entries[0][1]
+        for start, version in self.entries:
+            if start <= t:
+                found = version
+        return found
+
+    def change(self, version: int) -> tuple[Micros, int]:
+        """When the version is superseded and by which; (INF, version) if it is the last."""
+        versions = [v for _, v in self.entries]
+        after = versions.index(version) + 1
+        return self.entries[after] if after < len(self.entries) else (INF, version)
+
+
+class Announced(NamedTuple):
+    """What the alarm plane was told of one occurrence."""
+
+    alarm_id: str
+    rule: str
+    start: Micros
+    end: Micros | None
+    rank: int
+    peak: float | None
+    evidence: tuple[str, ...]
+
+
+class Op(NamedTuple):
+    """One thing to tell: an occurrence is so (`put`) or never was (`retract`, or it became part of `merged_into`)."""
+
+    op: Literal["put", "retract"]
+    known: str | None  # the alarm_id if it was announced before
+    rule: str
+    episode: Episode
+    merged_into: str | None = None  # of a retraction: the alarm that it became part of
+
+
+class Series:
+    """The state of one subject. `key` is the topic's key; `core` (version, states) at `horizon`; `head` the same now."""
+
+    __slots__ = (
+        "acted",
+        "announced",
+        "closed",
+        "core",
+        "due",
+        "folded",
+        "head",
+        "horizon",
+        "key",
+        "reminder",
+        "samples",
+    )
+
+    def __init__(self, key: str, core: tuple[int, tuple[Any, ...]], horizon: Micros) -> None:
+        self.key = key
+        self.core = self.head = core
+        self.horizon = horizon
+        self.samples: list[Sample] = []
+        self.folded = 0  # samples[:folded] are in `head`; the others are ahead of the clock
+        self.closed: list[tuple[str, Episode]] = []
+        self.announced: tuple[Announced, ...] = ()
+        self.acted: Micros = -INF  # the head's timers have acted up to here
+        self.due: Micros = INF
+        self.reminder: Micros = INF  # the judge's: when it will look at this series next
+
+    # --- the fold -----------------------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        core: tuple[int, tuple[Any, ...]],
+        samples: Sequence[Sample],
+        upto: Micros,
+        line: Timeline,
+        closed: list[tuple[str, Episode]],
+    ) -> tuple[int, tuple[Any, ...]]:
+        """Fold samples (all at or before `upto`) and everything that is due at or before `upto`."""
+        for sample in samples:
+            version, states = self._expire(core, sample[T], line, closed)
+            core = (version, line.programs[version].feed(states, sample, closed))
+        return self._expire(core, upto, line, closed)
+
+    def _expire(
+        self,
+        core: tuple[int, tuple[Any, ...]],
+        upto: Micros,
+        line: Timeline,
+        closed: list[tuple[str, Episode]],
+    ) -> tuple[int, tuple[Any, ...]]:
+        version, states = core
+        while (change := line.change(version))[0] <= upto:
+            moment, following = change
+            old, new = line.programs[version], line.programs[following]
+            states = old.expire(states, moment, closed)
+            states = new.take_over(old, states, moment, self.key, closed)
+            version = following
+        return version, line.programs[version].expire(states, upto, closed)
+
+    # --- what the judge calls -----------------------------------------------------------------------------------
+
+    def add(self, sample: Sample, clock: Micros, late: Micros, line: Timeline, *, alone: bool) -> Verdict:
+        """Take a sample whose record moved the clock to `clock`. `alone`: a series has one value at a time."""
+        t = sample[T]
+        if clock - t > late or t < self.horizon:
+            return "late"
+        samples = self.samples
+        at = bisect_left(samples, sample[:2])
+        verdict: Verdict = "stored"
+        if at < len(samples) and samples[at][:2] == sample[:2]:
+            old = samples[at]
+            if sample[REVISION] < old[REVISION] or (sample[REVISION], sample[DIGEST]) == (
+                old[REVISION],
+                old[DIGEST],
+            ):
+                return "duplicate"
+            verdict = "conflict"
+            self._remove(at)
+        elif alone:
+            first = bisect_left(samples, (t, ""))
+            while first < len(samples) and samples[first][T] == t:
+                if samples[first][SUB] == sample[SUB]:
+                    verdict = "conflict"
+                    self._remove(first)
+                    break
+                first += 1
+        at = bisect_left(samples, sample[:2])
+        samples.insert(at, sample)
+        if at < self.folded or (t <= clock and self.acted > t):
+            self.folded = -1
+        if len(samples) > _SLACK and samples[len(samples) // 2][T] < clock - late:
+            self.compact(clock - late, line)
+        return verdict
+
+    def _remove(self, at: int) -> None:
+        del self.samples[at]
+        if at < self.folded or self.folded < 0:
+            self.folded = -1
+
+    def touch(self, clock: Micros, line: Timeline) -> list[Op]:
+        """Bring the head to `clock` and tell what changed since the last time."""
+        before = len(self.closed), self.head
+        if self.folded < 0:
+            self.closed = []
+            self.folded = bisect_left(self.samples, (clock + 1, ""))
+            self.head = self._run(self.core, self.samples[: self.folded], clock, line, self.closed)
+            self.acted = clock
+            changed = True
+        else:
+            if self.due <= clock:
+                self.acted = clock
+            ready = self.folded
+            samples = self.samples
+            while ready < len(samples) and samples[ready][T] <= clock:
+                ready += 1
+            self.head = self._run(self.head, samples[self.folded : ready], clock, line, self.closed)
+            self.folded = ready
+            changed = before[0] != len(self.closed) or before[1] != self.head
+        version, states = self.head
+        self.due = min(line.programs[version].due(states), line.change(version)[0])
+        if self.folded < len(self.samples):
+            self.due = min(self.due, self.samples[self.folded][T])
+        return self._differences(line) if changed else []
+
+    def compact(self, horizon: Micros, line: Timeline) -> None:
+        """Fold what is older than the horizon into its state. Changes nothing that can be observed."""
+        if horizon <= self.horizon:
+            return
+        n = bisect_left(self.samples, (horizon, ""))
+        self.core = self._run(self.core, self.samples[:n], horizon - 1, line, [])
+        del self.samples[:n]
+        if self.folded >= 0:
+            self.folded -= n
+        self.horizon = horizon
+        self.closed = [c for c in self.closed if _since(c[1].end, horizon)]
+        self.announced = tuple(a for a in self.announced if _since(a.end, horizon))
+
+    @property
+    def forgettable(self) -> bool:
+        """True where a series made anew would be the same."""
+        quiet = all(s is None for s in self.core[1]) and all(s is None for s in self.head[1])
+        return quiet and not self.samples and not self.announced and not self.closed
+
+    # --- announcing ---------------------------------------------------------------------------------------------
+
+    def _differences(self, line: Timeline) -> list[Op]:
+        version, states = self.head
+        new = [*self.closed, *line.programs[version].open(states)]
+        if not new and not self.announced:
+            return []
+        ops: list[Op] = []
+        for rule in sorted({r for r, _ in new} | {a.rule for a in self.announced}):
+            ops += _match(
+                rule,
+                [a for a in self.announced if a.rule == rule],
+                sorted((e for r, e in new if r == rule), key=lambda e: e.start),
+            )
+        return ops
+
+    def announce(self, ops: Sequence[Op], ids: Sequence[str]) -> None:
+        """Remember what was told; `ids` are the alarm ids of the ops."""
+        known = {a.alarm_id: a for a in self.announced}
+        for op, alarm_id in zip(ops, ids, strict=True):
+            if op.op == "retract":
+                del known[alarm_id]
+            else:
+                e = op.episode
+                known[alarm_id] = Announced(
+                    alarm_id, op.rule, e.start, e.end, e.rank, e.peak, tuple(s[ID] for s in e.evidence)
+                )
+        self.announced = tuple(sorted(known.values(), key=lambda a: (a.rule, a.start, a.alarm_id)))
+
+    # --- as plain data ------------------------------------------------------------------------------------------
+
+    def dump(self) -> tuple[Any, ...]:
+        return (self.key, self.core, self.horizon, self.samples, self.announced)
+
+    @classmethod
+    def load(cls, data: Sequence[Any], clock: Micros, line: Timeline) -> Series:
+        """A series as it was dumped; the head is folded again from the horizon."""
+        key, core, horizon, samples, announced = data
+        series = cls(key, _tuples(core), horizon)
+        series.samples = [_tuples(s) for s in samples]
+        series.announced = tuple(
+            Announced(a[0], a[1], a[2], a[3], a[4], a[5], tuple(a[6])) for a in announced
+        )
+        series.folded = -1
+        series.touch(clock, line)
+        return series
+
+
+def _since(end: Micros | None, horizon: Micros) -> bool:
+    return end is None or end >= horizon
+
+
+def _tuples(x: Any) -> Any:
+    """MessagePack has one kind of array; states and samples are tuples all the way down."""
+    return tuple(_tuples(i) for i in x) if isinstance(x, list | tuple) else x
+
+
+def _match(rule: str, announced: list[Announced], new: list[Episode]) -> list[Op]:
+    """Map new episodes to announced occurrences: same start first, else overlap, earliest first."""
+    left = list(announced)
+    pairs: dict[int, Announced] = {}
+    for n, episode in enumerate(new):
+        same = next((a for a in left if a.start == episode.start), None)
+        if same is not None:
+            pairs[n] = same
+            left.remove(same)
+    for n, episode in enumerate(new):
+        if n in pairs:
+            continue
+        near = next((a for a in left if _overlap(a, episode)), None)
+        if near is not None:
+            pairs[n] = near
+            left.remove(near)
+    ops = []
+    for gone in left:
+        into = next((a.alarm_id for n, a in pairs.items() if _overlap(gone, new[n])), None)
+        ops.append(
+            Op("retract", gone.alarm_id, rule, Episode(gone.start, gone.end, gone.rank, gone.peak, ()), into)
+        )
+    for n, episode in enumerate(new):
+        told = pairs.get(n)
+        if told is None or not _told(told, episode):
+            ops.append(Op("put", told and told.alarm_id, rule, episode))
+    return ops
+
+
+def _overlap(a: Announced, e: Episode) -> bool:
+    return a.start <= (INF if e.end is None else e.end) and e.start <= (INF if a.end is None else a.end)
+
+
+def _told(a: Announced, e: Episode) -> bool:
+    """Was exactly this announced? Of an episode that goes on, peak and evidence are told when it ends."""
+    if (a.start, a.end, a.rank) != (e.start, e.end, e.rank):
+        return False
+    return e.end is None or (a.peak, a.evidence) == (e.peak, tuple(s[ID] for s in e.evidence))

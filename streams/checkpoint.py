@@ -1,0 +1,272 @@
+"""State that survives a kill at any instant: snapshots on a compacted topic, and offsets committed only after them.
+
+The order is the guarantee. For each bucket: its bytes are frozen at offset o; every output caused at or before o is
+acknowledged; the snapshot is sent under a key that no other writer shares; after its acknowledgement the group's
+offset may move to the least o of all buckets, plus one. A restored partition reads the snapshots of all writers, takes
+the greatest o of each bucket, and skips what a bucket has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import uuid
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aiokafka import TopicPartition
+from faust.types import TP
+
+from bus import clients
+from rules.judge import FormatError
+from streams.metrics import CHECKPOINT_BYTES, CHECKPOINT_SECONDS, REBUILT, log
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from aiokafka import AIOKafkaProducer
+
+    from streams.consumer import ChunkApp
+
+_OFFSET = struct.Struct(">q")
+
+#: On the embedded broker a partition forgets after 5 MiB: what was written longer ago than this is written again.
+REWRITE_AFTER_BYTES = 2 * 1024 * 1024
+
+
+class Machine(Protocol):
+    """What is checkpointed: pure state in buckets, each of which can be saved and put back by itself."""
+
+    dirty: set[int]
+
+    @property
+    def buckets(self) -> Sequence[Any]: ...
+    def dump(self, number: int) -> bytes: ...
+    def load(self, blob: bytes) -> int: ...
+
+
+@dataclass(eq=False)
+class Held:
+    """A partition this worker owns: its machine, and how far each bucket is saved."""
+
+    tp: TP
+    machine: Any
+    generation: int
+    offset: int  # the last record taken into the machine
+    saved: list[int]
+    writer: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    pending: list[Awaitable[Any]] = field(default_factory=list)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    bytes_in: int = 0  # since the last complete checkpoint
+    seen: float = 0.0  # loop time of the last record
+    others: dict[int, list[bytes]] = field(default_factory=dict)  # keys of earlier writers, by bucket
+    written: dict[int, int] = field(default_factory=dict)  # bytes written to the snapshots when a bucket last was
+    task: asyncio.Task[None] | None = None
+
+
+class Checkpoints:
+    """Restores partitions on assignment and saves them while they are held."""
+
+    def __init__(
+        self,
+        app: ChunkApp,
+        *,
+        bootstrap: str,
+        topic: str,
+        partitions: int,
+        sources: frozenset[str],
+        new: Callable[[TP], Machine],
+        prepare: Callable[[TP, Machine, list[bytes]], Awaitable[None]],
+        after: Callable[[Held], Awaitable[None]],
+        seconds: float,
+        volume: int,
+        rewrite: bool,
+    ) -> None:
+        """`prepare` loads what saved buckets need; `after` runs when a checkpoint is complete, before its commit."""
+        self.app = app
+        self.bootstrap, self.topic, self.partitions = bootstrap, topic, partitions
+        self.sources = sources
+        self.new, self.prepare, self.after = new, prepare, after
+        self.seconds, self.volume, self.rewrite = seconds, volume, rewrite
+        self.held: dict[TP, Held] = {}
+        self.producer: AIOKafkaProducer | None = None
+        self._bytes_written = 0
+        app.resume_at = self._resume_at
+        app.on_rebalance_complete.connect(self._on_rebalance, weak=False)
+        app.on_before_shutdown.connect(self._on_shutdown, weak=False)
+
+    def _resume_at(self, tp: TP) -> int | None:
+        held = self.held.get(tp)
+        return None if held is None else held.offset + 1
+
+    def current(self, message: Any) -> Held | None:
+        """The partition of a delivered chunk, or None if the chunk was fetched before the last rebalance."""
+        held = self.held.get(message.tp)
+        return held if held is not None and message.generation_id == held.generation else None
+
+    async def sender(self) -> AIOKafkaProducer:
+        """The one producer of this app: all acks, idempotent, in order."""
+        if self.producer is None:
+            self.producer = clients.aio_producer(self.bootstrap)
+            await self.producer.start()
+        return self.producer
+
+    # --- restoring ----------------------------------------------------------------------------------------------
+
+    async def _on_rebalance(self, *_args: Any, **_kwargs: Any) -> None:
+        try:
+            await self._take_over()
+        except Exception as error:  # noqa: BLE001 - a worker that cannot restore must not judge
+            await self.app.crash(error)
+
+    async def _take_over(self) -> None:
+        generation = self.app.consumer_generation_id
+        mine = {tp for tp in self.app.consumer.assignment() if tp.topic in self.sources}
+        for tp in set(self.held) - mine:
+            self._stop(self.held.pop(tp))
+            self.app.positions.pop(tp, None)
+        thread = self.app.consumer._thread  # noqa: SLF001 - there is no public way to ask for committed offsets
+        fresh = []
+        for tp in sorted(mine):
+            asked = TopicPartition(tp.topic, tp.partition)
+            committed = (await thread.call_thread(thread._ensure_consumer().committed, asked)) or 0  # noqa: SLF001
+            held = self.held.get(tp)
+            if held is not None and held.offset + 1 >= committed:
+                held.generation = generation  # memory is a function of the log: it goes on
+                continue
+            if held is not None:
+                self._stop(held)
+            fresh.append((tp, committed))
+        snapshots = await self._read({self._place(tp) for tp, _ in fresh}) if fresh else {}
+        for tp, committed in fresh:
+            self.held[tp] = held = await self._restore(tp, committed, generation, snapshots.get(_name(tp), {}))
+            held.task = asyncio.create_task(self._keep(held))
+
+    async def _restore(self, tp: TP, committed: int, generation: int, found: dict[int, list[_Saved]]) -> Held:
+        machine = self.new(tp)
+        best = {number: max(saved, key=lambda s: s.offset) for number, saved in found.items()}
+        try:
+            await self.prepare(tp, machine, [s.blob for s in best.values()])
+            offsets = {number: max(machine.load(s.blob), committed - 1) for number, s in best.items()}
+        except FormatError as error:
+            log.error("checkpoint of %s cannot be used, rebuilding from the log: %s", _name(tp), error)  # noqa: TRY400
+            REBUILT.inc()
+            machine, offsets, committed = self.new(tp), {}, 0
+        saved = [offsets.get(n, committed - 1) for n in range(len(machine.buckets))]
+        held = Held(tp, machine, generation, min([*saved, committed - 1]), saved)
+        held.seen = asyncio.get_running_loop().time()
+        held.others = {n: [s.key for s in all_] for n, all_ in found.items()}
+        self._bytes_written += sum(len(s.blob) for s in best.values())
+        held.written = dict.fromkeys(best, self._bytes_written)
+        log.info("restored %s at offset %d from %d buckets", _name(tp), held.offset, len(best))
+        return held
+
+    def _place(self, tp: TP) -> int:
+        return zlib.crc32(_name(tp).encode()) % self.partitions
+
+    async def _read(self, partitions: Iterable[int]) -> dict[str, dict[int, list[_Saved]]]:
+        """All snapshots on these partitions: by partition name and bucket, those of every writer."""
+        latest: dict[bytes, bytes] = {}
+        async for key, value in clients.read_all(self.bootstrap, self.topic, sorted(partitions)):
+            if key is None:
+                continue
+            if value:
+                latest[key] = value
+            else:
+                latest.pop(key, None)
+        found: dict[str, dict[int, list[_Saved]]] = {}
+        for key, value in latest.items():
+            name, number, _writer = key.decode().rsplit("/", 2)
+            offset = _OFFSET.unpack_from(value)[0]
+            found.setdefault(name, {}).setdefault(int(number), []).append(_Saved(key, offset, value[_OFFSET.size :]))
+        return found
+
+    # --- saving -------------------------------------------------------------------------------------------------
+
+    async def _keep(self, held: Held) -> None:
+        """Save the partition when it has been idle a moment, every `seconds`, and after `volume` bytes of input."""
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+        while True:
+            await asyncio.sleep(0.1)
+            if min(held.saved) == held.offset:
+                continue
+            now = loop.time()
+            if now - last < self.seconds and held.bytes_in < self.volume and now - held.seen < 0.3:
+                continue
+            try:
+                await self.save(held)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - without a checkpoint there is no guarantee: stop loudly
+                await self.app.crash(error)
+                return
+            last = loop.time()
+
+    async def save(self, held: Held) -> None:
+        """One complete checkpoint. Buckets are frozen one by one, so that records go on between them."""
+        began = asyncio.get_running_loop().time()
+        producer = await self.sender()
+        machine, bytes_in = held.machine, held.bytes_in
+        acks: list[tuple[int, int, Any]] = []
+        for number in range(len(machine.buckets)):
+            async with held.lock:
+                offset = held.offset
+                old = self._bytes_written - held.written.get(number, 0) > REWRITE_AFTER_BYTES
+                if number not in machine.dirty and not (self.rewrite and old and number in held.written):
+                    held.saved[number] = offset  # unchanged: its last snapshot is as good as one of now
+                    continue
+                blob = machine.dump(number)
+                pending, held.pending = held.pending, []
+            await asyncio.gather(*pending)
+            key = f"{_name(held.tp)}/{number}/{held.writer}".encode()
+            sent = await producer.send(
+                self.topic, _OFFSET.pack(offset) + blob, key=key, partition=self._place(held.tp)
+            )
+            self._bytes_written += len(blob)
+            held.written[number] = self._bytes_written
+            CHECKPOINT_BYTES.inc(len(blob))
+            acks.append((number, offset, sent))
+        for number, offset, sent in acks:
+            await sent
+            await self._bury(held, number)
+            held.saved[number] = offset
+        async with held.lock:
+            pending, held.pending = held.pending, []
+        await asyncio.gather(*pending)
+        await self.after(held)
+        held.bytes_in -= bytes_in
+        self.app.positions[held.tp] = min(held.saved) + 1
+        CHECKPOINT_SECONDS.observe(asyncio.get_running_loop().time() - began)
+
+    async def _bury(self, held: Held, number: int) -> None:
+        """Earlier writers' snapshots of a bucket are no longer needed once ours is acknowledged."""
+        producer = await self.sender()
+        for key in held.others.pop(number, []):
+            await producer.send(self.topic, None, key=key, partition=self._place(held.tp))
+
+    def _stop(self, held: Held) -> None:
+        if held.task is not None:
+            held.task.cancel()
+
+    async def _on_shutdown(self, *_args: Any, **_kwargs: Any) -> None:
+        for held in self.held.values():
+            self._stop(held)
+        for held in self.held.values():
+            await self.save(held)
+        if self.held:
+            await self.app.consumer.commit()
+        if self.producer is not None:
+            await self.producer.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    key: bytes
+    offset: int
+    blob: bytes
+
+
+def _name(tp: TP) -> str:
+    return f"{tp.topic}/{tp.partition}"
