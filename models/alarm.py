@@ -51,7 +51,8 @@ class Signal(_Record):
 
     (topic, partition, offset, k) is the place of the causing record and the number of the signal within (record,
     series): a signal is applied only if that is greater than the last one applied to its fingerprint. `stamp` is
-    the causing record's time. Nothing here comes from a wall clock or a worker.
+    the causing record's time. Nothing here comes from a wall clock or a worker. `merged_into` of a retract names the
+    occurrence that now covers this one: it stays acknowledged only if both were.
     """
 
     op: Literal["put", "retract"]
@@ -60,9 +61,9 @@ class Signal(_Record):
     rule: str
     rules_version: int
     topic: str
-    partition: int
-    offset: int
-    k: int
+    partition: int = Field(ge=0, lt=2**31)
+    offset: int = Field(ge=0, lt=2**63)
+    k: int = Field(ge=0, lt=2**63)
     stamp: AwareDatetime
     labels: dict[str, str]
     start: AwareDatetime
@@ -79,6 +80,7 @@ class Signal(_Record):
     evidence: tuple[Evidence, ...] = ()
     horizon: Any = None
     cause: str | None = None
+    merged_into: str | None = None
 
 
 class Command(_Record):

@@ -1,0 +1,429 @@
+"""The alarm plane's pure core: from the one log of signals and commands to alarms and their history.
+
+The law of this file (ISA-18.2 states, kept as OPC UA Part 9 keeps them: as facts).
+
+1. An alarm is what its detector last said of it, and *facts*: active, acked, retracted. Its ISA-18.2 state is
+   derived from the facts by `STATES` and by nothing else. Facts change by a row of `MOVES` and by nothing else;
+   where no row fits, nothing changes. Whatever affects the state of an alarm stands in these two tables.
+2. `Plane.step` is a function of the log `city.alarm.input.v1`. Every bucket of it is such a function by itself:
+   it reads nothing of another bucket, so that buckets restored at different offsets end as if never cut.
+3. A signal is applied only if its place (offset, k) in its source is greater than the last one of its
+   fingerprint. So a worker that slept for a week may send all it knows again: nothing changes.
+4. A command belongs to the alarm it names, and is done once however often it is repeated.
+5. What is over is forgotten by the time of its own source (`KEEP`), never by the time of a checkpoint or of the input
+   log. The judge revises by that same time, so that after an outage of days, or in a replay where one partition
+   runs days ahead of another, no revision meets an alarm forgotten too early.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Literal, NamedTuple
+from uuid import UUID, uuid5
+from zlib import crc32
+
+import msgspec
+from pydantic import ValidationError
+
+from models.alarm import PRIORITIES, Alarm, AlarmEvent, Command, Signal, State
+from models.base import Micros, micros, moment
+from models.catalogue import ALARM_INPUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+#: Of a dump. A greater number is written by a version of this file that holds something else in a bucket.
+FORMAT = 1
+
+#: Never changes: event ids are made in it.
+NAMESPACE = UUID("6d0f3bd2-54f5-5d0c-9d3a-0c1f5c6e8a41")
+
+Input = Literal["opens", "opens worse", "closes", "closes worse", "retract", "loses ack", "acknowledge"]
+Entry = Literal["raised", "revised", "retracted", "cleared", "acknowledged"]
+#: applied + repeated + noop + unknown_alarm = signals and commands read, when all buckets have read the same.
+Outcome = Literal["applied", "repeated", "noop", "unknown_alarm"]
+Facts = frozenset[str]
+Source = tuple[str, int]
+
+
+class Derived(NamedTuple):
+    """The state of an alarm of which all of `holds` and none of `lacks` are facts."""
+
+    state: State
+    holds: Facts
+    lacks: Facts
+
+
+class Move(NamedTuple):
+    """What an input does to an alarm of which all of `holds` and none of `lacks` are facts."""
+
+    on: Input
+    holds: Facts
+    lacks: Facts
+    entry: Entry
+    sets: Facts
+    clears: Facts
+
+
+def _f(*names: str) -> Facts:
+    return frozenset(names)
+
+
+#: The first row that fits. A further fact (shelved, say) is a field of `Alarm` and a row here, above those it hides.
+STATES: tuple[Derived, ...] = (
+    Derived("NORM", _f("retracted"), _f()),
+    Derived("UNACK", _f("active"), _f("acked")),
+    Derived("ACKED", _f("active", "acked"), _f()),
+    Derived("RTNUN", _f(), _f("active", "acked")),
+    Derived("NORM", _f("acked"), _f("active")),
+)
+
+#: The first row that fits. An alarm the plane does not know is as good as a retracted one: its next `put` raises it.
+#: "Worse" is a higher priority: an operator who acknowledged a P3 has not seen the P1 it became. A fall asks nobody.
+MOVES: tuple[Move, ...] = (
+    Move("opens", _f("retracted"), _f(), "raised", _f("active"), _f("retracted", "acked")),
+    Move("opens", _f(), _f(), "revised", _f("active"), _f()),
+    Move("opens worse", _f(), _f("retracted"), "revised", _f("active"), _f("acked")),
+    Move("closes", _f("active"), _f(), "cleared", _f(), _f("active")),
+    Move("closes", _f(), _f("retracted"), "revised", _f(), _f()),
+    Move("closes worse", _f("active"), _f(), "cleared", _f(), _f("active", "acked")),
+    # It was over before, and now is known to have been worse: kept as history, nobody is called for it again.
+    Move("closes worse", _f(), _f("retracted"), "revised", _f(), _f()),
+    Move("retract", _f(), _f("retracted"), "retracted", _f("retracted"), _f("active")),
+    Move("loses ack", _f("acked"), _f("retracted"), "revised", _f(), _f("acked")),
+    Move("acknowledge", _f(), _f("acked", "retracted"), "acknowledged", _f("acked"), _f()),
+)
+
+FACTS: Facts = _f().union(*(r.holds | r.lacks for r in STATES), *(m.sets | m.clears for m in MOVES))
+
+_HOUR: Micros = 3_600_000_000
+
+#: How long an alarm in a state is kept after the last signal that moved it, in the time of its source (the stamps of
+#: later signals from the same source). A state without a row is kept for ever. A judge can revise an occurrence for
+#: L after its end: the least value must be more than the greatest L (12 h).
+KEEP: Mapping[State, Micros] = {"NORM": 24 * _HOUR, "RTNUN": 7 * 24 * _HOUR}
+
+#: Ids of commands remembered with an alarm. Nobody gives 64 other commands on one alarm before a retry of the first.
+COMMANDS = 64
+
+#: What a signal says and an alarm repeats.
+SAID = tuple(
+    n for n in Signal.model_fields if n in Alarm.model_fields and n not in {"alarm_id", "fingerprint"}
+)
+
+
+class FormatError(ValueError):
+    """These bytes are no bucket of this plane: build it again from the log."""
+
+
+class Change(NamedTuple):
+    """One entry of an alarm's history before it has its id."""
+
+    entry: Entry
+    alarm: Alarm
+    cause: str | None = None
+    actor: str | None = None
+    note: str | None = None
+
+
+def facts_of(alarm: Alarm) -> Facts:
+    return frozenset(name for name in FACTS if getattr(alarm, name))
+
+
+def state_of(facts: Facts) -> State:
+    """The ISA-18.2 state; a total function of the facts."""
+    return next(row.state for row in STATES if row.holds <= facts and not row.lacks & facts)
+
+
+def move(
+    alarm: Alarm, on: Input, position: int, said: Mapping[str, object], cause: str | None
+) -> list[Change]:
+    """The alarm after `on`, with the fields in `said` changed; nothing where no row of `MOVES` fits."""
+    facts = facts_of(alarm)
+    row = next((m for m in MOVES if m.on == on and m.holds <= facts and not m.lacks & facts), None)
+    if row is None:
+        return []
+    after = (facts | row.sets) - row.clears
+    update: dict[str, object] = {name: name in after for name in FACTS}
+    update |= {
+        "state": state_of(after),
+        "position": position,
+        "revised": alarm.revised + (row.entry == "revised"),
+    }
+    if "acked" not in after:
+        update |= {"acked_by": None, "acked_at": None}
+    return [Change(row.entry, alarm.model_copy(update=update | dict(said)), cause)]
+
+
+def put(alarm: Alarm | None, signal: Signal, position: int) -> list[Change]:
+    """What a `put` changes. An alarm that is over when first heard of is raised and then cleared."""
+    said = {name: getattr(signal, name) for name in SAID}
+    if alarm is None or alarm.retracted:
+        raised = move(_unannounced(signal, said, position), "opens", position, {}, signal.cause)
+        if signal.end is None:
+            return raised
+        return raised + move(raised[0].alarm, "closes", position, {"end": signal.end}, signal.cause)
+    if all(getattr(alarm, name) == value for name, value in said.items()):
+        return []
+    worse = PRIORITIES.index(signal.priority) < PRIORITIES.index(alarm.priority)
+    return move(alarm, _PUT[signal.end is not None, worse], position, said, signal.cause)
+
+
+_PUT: Mapping[tuple[bool, bool], Input] = {
+    (False, False): "opens",
+    (False, True): "opens worse",
+    (True, False): "closes",
+    (True, True): "closes worse",
+}
+
+
+def _unannounced(signal: Signal, said: Mapping[str, object], position: int) -> Alarm:
+    """The alarm of a signal before anyone was told: it has no end yet, and counts as retracted."""
+    return Alarm.model_validate(
+        {
+            **said,
+            "alarm_id": signal.alarm_id,
+            "fingerprint": signal.fingerprint,
+            "end": None,
+            "raised_at": signal.stamp,
+            "active": False,
+            "retracted": True,
+            "state": "NORM",
+            "position": position,
+        }
+    )
+
+
+@dataclass(slots=True)
+class _Held:
+    """An alarm, when (in its source's time) a signal last moved it, and the commands done to it."""
+
+    alarm: Alarm
+    source: Source
+    moved: Micros
+    commands: list[str] = field(default_factory=list)
+
+    @property
+    def due(self) -> Micros | None:
+        """When it may be forgotten; None: not as it is."""
+        keep = KEEP.get(self.alarm.state)
+        return None if keep is None else self.moved + keep
+
+
+@dataclass(slots=True)
+class _Heard:
+    """Of one source: the place (offset, k) of the last signal of each fingerprint, and what is due when.
+
+    `due` is a heap that only tells where to look: an entry that is not what its alarm now says is stale. So it is
+    no state, is not dumped, and `load` makes it again from the alarms.
+    """
+
+    last: dict[str, tuple[int, int]] = field(default_factory=dict)
+    due: list[tuple[Micros, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """The part of the plane for some fingerprints. `counts` may be negative for a bucket, never for all together."""
+
+    offset: int = -1
+    counts: Counter[Outcome] = field(default_factory=Counter)
+    alarms: dict[str, _Held] = field(default_factory=dict)
+    heard: dict[Source, _Heard] = field(default_factory=dict)
+
+    def signal(self, offset: int, signal: Signal) -> tuple[Outcome, list[Change]]:
+        source = (signal.topic, signal.partition)
+        heard = self.heard.setdefault(source, _Heard())
+        place = (signal.offset, signal.k)
+        if place <= heard.last.get(signal.fingerprint, (-1, -1)):
+            return "repeated", []
+        heard.last[signal.fingerprint] = place
+        self._forget(source, micros(signal.stamp))
+        held = self.alarms.get(signal.alarm_id)
+        if held is not None and held.alarm.fingerprint != signal.fingerprint:
+            return "unknown_alarm", []  # an alarm of another fingerprint: none of this one
+        if signal.op == "put":
+            changes = put(None if held is None else held.alarm, signal, offset)
+        elif held is not None:
+            changes = self._retract(held, signal, offset)
+        else:
+            return "unknown_alarm", []
+        for change in changes:
+            self._hold(change.alarm, source, micros(signal.stamp))
+        return ("applied" if changes else "noop"), changes
+
+    def _retract(self, held: _Held, signal: Signal, offset: int) -> list[Change]:
+        """Merged into another, an alarm that nobody acknowledged takes that one's acknowledgement away."""
+        changes = move(held.alarm, "retract", offset, {}, signal.cause)
+        into = None if signal.merged_into is None else self.alarms.get(signal.merged_into)
+        if not changes or held.alarm.acked or into is None or into.alarm.fingerprint != signal.fingerprint:
+            return changes
+        return changes + move(into.alarm, "loses ack", offset, {}, f"merged:{signal.alarm_id}")
+
+    def command(self, offset: int, at: Micros, command: Command) -> tuple[Outcome, list[Change]]:
+        held = self.alarms[command.alarm_id]
+        if command.command_id in held.commands:
+            return "repeated", []
+        held.commands = [*held.commands, command.command_id][-COMMANDS:]
+        said = {"acked_by": command.actor, "acked_at": moment(at)}
+        changes = move(held.alarm, command.action, offset, said, command.command_id)
+        for change in changes:
+            self._hold(change.alarm, held.source, held.moved)
+        told = [change._replace(actor=command.actor, note=command.note) for change in changes]
+        return ("applied" if changes else "noop"), told
+
+    def _hold(self, alarm: Alarm, source: Source, moved: Micros) -> None:
+        held = self.alarms.setdefault(alarm.alarm_id, _Held(alarm, source, moved))
+        held.alarm, held.source, held.moved = alarm, source, moved
+        if held.due is not None:
+            heappush(self.heard[source].due, (held.due, alarm.alarm_id))
+
+    def _forget(self, source: Source, now: Micros) -> None:
+        """Called with every new signal of the source, and at no other time: a function of the log."""
+        heap = self.heard[source].due
+        while heap and heap[0][0] <= now:
+            due, alarm_id = heappop(heap)
+            held = self.alarms.get(alarm_id)
+            if held is not None and (held.source, held.due) == (source, due):
+                del self.alarms[alarm_id]
+
+
+class _Dump(msgspec.Struct, array_like=True, frozen=True):
+    """What a bucket is on disk, after the format number. Alarms are JSON, as on their topic."""
+
+    log_id: str
+    buckets: int
+    bucket: int
+    offset: int
+    counts: dict[Outcome, int]
+    heard: list[tuple[str, int, dict[str, tuple[int, int]]]]
+    alarms: list[tuple[str, str, int, Micros, list[str]]]
+
+
+class Plane:
+    """The alarms of one log. `log_id` names the log, so that offsets of two logs never give one event id.
+
+    State lives in buckets (crc32 of the fingerprint). Each has its own `offset`, the last one it has seen: after a
+    restore the caller reads from the least of them + 1 and every bucket skips what it has. One `alarm_id` belongs
+    to one fingerprint, as the judge makes it.
+    """
+
+    def __init__(self, log_id: str, buckets: int = 16) -> None:
+        self.log_id = log_id
+        self.buckets = buckets
+        #: Buckets changed since they were last dumped or loaded. Having seen an offset is no change.
+        self.dirty: set[int] = set()
+        self._buckets = [_Bucket() for _ in range(buckets)]
+
+    def step(self, offset: int, stamp_us: Micros, record: Signal | Command | None) -> list[AlarmEvent]:
+        """The entries one input record causes, in order. None: a record that says nothing of alarms."""
+        changes: list[Change] = []
+        if isinstance(record, Signal):
+            changes = self._signal(offset, record)
+        elif isinstance(record, Command):
+            changes = self._command(offset, stamp_us, record)
+        for bucket in self._buckets:
+            bucket.offset = max(bucket.offset, offset)
+        return [
+            AlarmEvent(
+                id=str(uuid5(NAMESPACE, f"{self.log_id}/{ALARM_INPUT}/0/{offset}/{n}")),
+                type=change.entry,
+                at=moment(stamp_us),
+                cause=change.cause,
+                actor=change.actor,
+                note=change.note,
+                alarm=change.alarm,
+            )
+            for n, change in enumerate(changes)
+        ]
+
+    def _signal(self, offset: int, signal: Signal) -> list[Change]:
+        bucket = self._new_to(self._of(signal.fingerprint), offset)
+        if bucket is None:
+            return []
+        outcome, changes = bucket.signal(offset, signal)
+        bucket.counts[outcome] += 1
+        return changes
+
+    def _command(self, offset: int, stamp_us: Micros, command: Command) -> list[Change]:
+        """A command names no fingerprint, so the bucket it belongs to is the one that holds its alarm.
+
+        Which commands are unknown is nothing one bucket can tell: a bucket restored ahead of the log may hold an alarm
+        that was unknown when the command came. So the bucket of the *id* counts every command as unknown, and the one
+        that holds the alarm takes that back: each count is a function of the log, whatever the other buckets have seen.
+        """
+        desk = self._new_to(self._of(command.alarm_id), offset)
+        if desk is not None:
+            desk.counts["unknown_alarm"] += 1
+        home = next((n for n, b in enumerate(self._buckets) if command.alarm_id in b.alarms), None)
+        bucket = None if home is None else self._new_to(home, offset)
+        if bucket is None:
+            return []
+        outcome, changes = bucket.command(offset, stamp_us, command)
+        bucket.counts["unknown_alarm"] -= 1
+        bucket.counts[outcome] += 1
+        return changes
+
+    def _of(self, name: str) -> int:
+        return crc32(name.encode()) % self.buckets
+
+    def _new_to(self, n: int, offset: int) -> _Bucket | None:
+        """The bucket, to be changed by a record it has not seen."""
+        bucket = self._buckets[n]
+        if offset <= bucket.offset:
+            return None
+        self.dirty.add(n)
+        return bucket
+
+    def alarms(self) -> Iterable[Alarm]:
+        """Every alarm the plane holds: all open ones, and those over that are not yet forgotten."""
+        return (held.alarm for bucket in self._buckets for held in bucket.alarms.values())
+
+    def counts(self) -> dict[Outcome, int]:
+        """What became of the signals and commands read. Balanced when all buckets have seen the same offset."""
+        total: Counter[Outcome] = Counter({"applied": 0, "repeated": 0, "noop": 0, "unknown_alarm": 0})
+        for bucket in self._buckets:
+            total.update(bucket.counts)
+        return dict(total)
+
+    def dump(self, bucket: int) -> bytes:
+        """The bucket as it is now; it is no longer dirty."""
+        b = self._buckets[bucket]
+        self.dirty.discard(bucket)
+        heard = [(topic, partition, h.last) for (topic, partition), h in b.heard.items()]
+        alarms = [(h.alarm.model_dump_json(), *h.source, h.moved, h.commands) for h in b.alarms.values()]
+        body = _Dump(self.log_id, self.buckets, bucket, b.offset, dict(b.counts), heard, alarms)
+        return msgspec.msgpack.encode((FORMAT, body))
+
+    def load(self, bucket: int, data: bytes) -> int:
+        """Put the bucket back as it was dumped; returns its offset. Raises `FormatError`, and then changes nothing."""
+        try:
+            number, body = msgspec.msgpack.decode(data, type=tuple[int, msgspec.Raw])
+            if number != FORMAT:
+                raise FormatError(
+                    f"format {number}, this version reads {FORMAT}: build the bucket from the log"
+                )
+            dump = msgspec.msgpack.decode(body, type=_Dump)
+            alarms = [_Held(Alarm.model_validate_json(a), (t, p), m, c) for a, t, p, m, c in dump.alarms]
+        except (msgspec.DecodeError, ValidationError) as error:
+            raise FormatError(f"not a bucket of format {FORMAT}: {error}") from error
+        made_for, mine = (dump.log_id, dump.buckets, dump.bucket), (self.log_id, self.buckets, bucket)
+        if made_for != mine:
+            raise FormatError(
+                f"made for (log, buckets, bucket) {made_for}, not for {mine}: build it from the log"
+            )
+        self._buckets[bucket] = _restored(dump, alarms)
+        self.dirty.discard(bucket)
+        return dump.offset
+
+
+def _restored(dump: _Dump, alarms: list[_Held]) -> _Bucket:
+    heard = {(topic, partition): _Heard(last) for topic, partition, last in dump.heard}
+    for held in alarms:
+        if held.due is not None:
+            heard[held.source].due.append((held.due, held.alarm.alarm_id))
+    for source in heard.values():
+        heapify(source.due)
+    return _Bucket(dump.offset, Counter(dump.counts), {h.alarm.alarm_id: h for h in alarms}, heard)
