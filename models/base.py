@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: Microseconds since 1970-01-01T00:00:00Z: the only form of time inside the core.
 Micros = int
@@ -20,9 +23,15 @@ FIRST = EPOCH
 LAST = datetime(2300, 1, 1, tzinfo=UTC)
 
 
+#: The epoch in pydantic's own UTC: two datetimes with one tzinfo object are subtracted without asking it for its
+#: offset, which is two thirds of the cost of `micros` (1.6 µs, now 0.5, an event). Any other zone is right, and slower.
+_EPOCH: datetime = TypeAdapter(AwareDatetime).validate_python("1970-01-01T00:00:00Z")
+
+
 def micros(at: datetime) -> Micros:
     """Microseconds since the epoch of an aware datetime."""
-    return (at - EPOCH) // _US
+    since = at - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def moment(us: Micros) -> datetime:
@@ -47,9 +56,21 @@ class Personal:
     """Marks a field about a person: it never leaves restricted topics (invariant I7)."""
 
 
+#: Control and invisible characters. Spelled out, because subscribers check our schemas with other engines: Python's
+#: knows no `\p{C}`.
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+
 #: Names of sensors, places and sources. A slash would make two keys look alike (see `Topic.key_of`).
 #: No control characters, no space at its ends.
-Identifier = Annotated[str, Field(max_length=100, pattern=r"^[^\s/\p{C}]([^/\p{C}]*[^\s/\p{C}])?$")]
+Identifier = Annotated[
+    str,
+    Field(
+        max_length=100, pattern=rf"^[^\s/{_UNSEEN}]([^/{_UNSEEN}]*[^\s/{_UNSEEN}])?$", examples=["hl-0412"]
+    ),
+]
+
+#: An aware time in any zone; written in UTC, so that one event has one form on the wire.
+Instant = Annotated[AwareDatetime, PlainSerializer(lambda at: at.astimezone(UTC), when_used="json")]
 
 #: A person, plate or pupil is only ever a keyed hash of the identifier (sources make it; nothing here can undo it).
 Token = Annotated[str, Field(pattern=r"^tok_[0-9a-f]{32}$"), Personal()]
@@ -93,10 +114,15 @@ class Topic:
     series: tuple[str, ...] = ()
     ahead: timedelta = timedelta(minutes=5)
     buckets: int = 8
+    retention: timedelta = timedelta(days=7)
+    late_us: Micros = field(init=False, repr=False, compare=False)
+    ahead_us: Micros = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not _TOPIC_NAME.match(self.name):
             raise ValueError(f"{self.name}: a topic is named city.<domain>.<what>.v<N>")
+        object.__setattr__(self, "late_us", self.lateness // _US)
+        object.__setattr__(self, "ahead_us", self.ahead // _US)
         if not self.series:
             object.__setattr__(self, "series", self.key)
         if self.series[: len(self.key)] != self.key:
@@ -107,17 +133,19 @@ class Topic:
         """Name in the time-series store: `city.traffic.flow.v1` is `traffic_flow`."""
         return "_".join(self.name.split(".")[1:-1])
 
-    @property
-    def late_us(self) -> Micros:
-        return self.lateness // _US
-
-    @property
-    def ahead_us(self) -> Micros:
-        return self.ahead // _US
-
     def key_of(self, event: Event) -> str:
         """Kafka key of an event: the key's fields joined by a slash."""
-        return "/".join(str(getattr(event, name)) for name in self.key)
+        if len(self.key) == 1:  # nearly always, and four times faster
+            return str(getattr(event, self.key[0]))
+        return "/".join([str(getattr(event, name)) for name in self.key])
+
+
+def _is_personal(part: Any) -> bool:
+    """Whether `Personal` sits anywhere in an annotation, a field's metadata or a nested model's fields."""
+    if isinstance(part, type) and issubclass(part, BaseModel):
+        return any(_is_personal(f) or _is_personal(f.annotation) for f in part.model_fields.values())
+    inner = (*getattr(part, "metadata", ()), *getattr(part, "__metadata__", ()), *get_args(part))
+    return isinstance(part, Personal) or any(map(_is_personal, inner))
 
 
 class Event(BaseModel):
@@ -129,7 +157,7 @@ class Event(BaseModel):
 
     event_id: Annotated[str, Field(min_length=1, max_length=128)]
     source_id: Identifier
-    observed_at: AwareDatetime
+    observed_at: Instant
     revision: int = Field(default=0, ge=0, description="A greater revision of the same event_id corrects it.")
     quality: Quality = "good"
     place: Place | None = None
@@ -139,21 +167,37 @@ class Event(BaseModel):
         """Event time in microseconds since the epoch."""
         return micros(self.observed_at)
 
+    def wire(self) -> bytes:
+        """The event as a record's value: what `decode` reads back as an equal event. Equal events, equal bytes.
+
+        In the order of the fields; what is absent is not there; computed fields are left to the reader.
+        """
+        return self.model_dump_json(exclude_none=True, exclude_computed_fields=True).encode()
+
     @classmethod
     def personal(cls) -> frozenset[str]:
-        """Names of the fields tagged personal."""
-        return frozenset(n for n, f in cls.model_fields.items() if any(isinstance(m, Personal) for m in f.metadata))
+        """Names of the fields tagged personal, however deep the tag sits (`Token | None`, a list, a nested model)."""
+        return frozenset(
+            [n for n, f in cls.model_fields.items() if _is_personal(f.annotation) or _is_personal(f)]
+            + [n for n, c in cls.model_computed_fields.items() if _is_personal(c.return_type)]
+        )
 
     @classmethod
     def public(cls) -> tuple[str, ...]:
         """The event's own fields that rules, stores and evidence may see, computed ones included, in order."""
-        own = [n for n in cls.model_fields if n not in ENVELOPE and n not in cls.personal()]
-        return (*own, *cls.model_computed_fields)
+        personal = cls.personal()
+        own = [n for n in cls.model_fields if n not in ENVELOPE]
+        return tuple(n for n in (*own, *cls.model_computed_fields) if n not in personal)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """What `repr` shows, and so what can reach a log: nothing personal."""
+        personal = self.personal()
+        return [(name, value) for name, value in super().__repr_args__() if name not in personal]
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        topic: Topic | None = cls.__dict__.get("topic")
+        topic: Topic | None = getattr(cls, "topic", None)
         if topic is None:
             return
         for name in (*topic.key, *topic.series):
@@ -162,4 +206,6 @@ class Event(BaseModel):
             if name in cls.personal():
                 raise TypeError(f"{cls.__name__}.{name} is personal and can be no key of {topic.name}")
         if topic.access == "public" and cls.personal():
-            raise TypeError(f"{cls.__name__}: personal {sorted(cls.personal())} on the public topic {topic.name}")
+            raise TypeError(
+                f"{cls.__name__}: personal {sorted(cls.personal())} on the public topic {topic.name}"
+            )

@@ -7,6 +7,6 @@ flow = Domain(TrafficFlow, fields=("speed_kmh", "intensity_vehh", "occupancy_pct
 travel_time = Domain(TravelTime, fields=("travel_time_s",))
 incident = Domain(
     TrafficIncident,
-    fields=("incident_id", "injured", "killed", "lat", "lon"),
+    fields=("incident_id", "injured", "killed", "cause", "lat", "lon"),
     tags=("category", "status", "ward"),
 )
