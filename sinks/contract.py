@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from functools import lru_cache
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
+
+from models.decode import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,6 +17,7 @@ if TYPE_CHECKING:
 
 Value = float | str | bool
 Aggregate = Literal["mean", "sum", "count", "min", "max"]
+AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
 
 #: Kinds of whole records a store keeps beside the points, by id: the last write of an id wins.
 #: `ledger` is what the judge counted per partition; `alarm` the state of each occurrence.
@@ -23,6 +29,7 @@ class Point(NamedTuple):
 
     Identity is (measurement, tags, late, time, event_id); writing it again replaces it. `event_id` is empty for
     samples, so that a series has one value at a time. Fields hold no None: what is absent is not there.
+    What every store refuses is in `refusal`.
     """
 
     measurement: str
@@ -37,9 +44,13 @@ class Point(NamedTuple):
 class Query:
     """`from_` inclusive, `to` exclusive; `every` in microseconds, windows aligned to the epoch; `by` splits by tags.
 
-    Without `every` and `agg` the raw points come, oldest first. With `agg` alone the whole span is one window.
-    `fields` empty means all; aggregates other than count see numeric fields only (booleans as 0 and 1).
-    Late points are included unless `late` is False.
+    Without `every` and `agg` the raw points come, oldest first. With `agg` alone the whole span is one window that
+    starts at `from_`, else at its oldest point. `where` with an empty value finds what has no such tag.
+    `fields` empty means all; aggregates other than count see numeric fields only (booleans as 0 and 1). A field
+    without a value in a window is absent from its row, and so is a sum beyond the greatest float; a row without
+    fields is left out. An event's id is the text field `event_id` of its row.
+    Late points are included unless `late` is False; a raw late point has the tag `late` = "1", and `by` may name it.
+    `limit` keeps the first rows, by time and then tags. Raises ValueError for what cannot be asked.
     """
 
     measurement: str
@@ -52,6 +63,14 @@ class Query:
     fields: tuple[str, ...] = ()
     late: bool | None = None
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.agg is None and (self.every is not None or self.by):
+            raise ValueError(f"every and by need an aggregate: {', '.join(AGGREGATES)}")
+        if self.every is not None and self.every <= 0:
+            raise ValueError(f"every must be longer than nothing, not {self.every} us")
+        if self.limit is not None and self.limit < 0:
+            raise ValueError(f"limit must not be negative, not {self.limit}")
 
 
 class Row(NamedTuple):
@@ -87,8 +106,18 @@ class Unavailable(Exception):  # noqa: N818 - the contract's word
     wait: float = 1.0
 
 
+class StoreError(Exception):
+    """The store cannot be used at all and no retry helps: the message names it and says what would be right."""
+
+
 class Store(Protocol):
-    """Everything is idempotent. Raises `Unavailable`, or `Rejected` after having stored all the other points."""
+    """Everything is idempotent. Raises `Unavailable`, or `Rejected` after having stored all the other points.
+
+    A batch is stored whole or, when `Unavailable` is raised, may be sent again whole. A field keeps the type it had
+    first (number, text or truth); a point that brings another is refused. `keep` of an alarm or a ledger line with
+    a lower `position` in its body than the one kept is dropped: a worker that slept may repeat the past. `kept`
+    gives the newest `limit` records, oldest of them first.
+    """
 
     async def write(self, points: Sequence[Point]) -> None: ...
     async def read(self, query: Query) -> list[Row]: ...
@@ -99,3 +128,85 @@ class Store(Protocol):
     async def count(self, measurement: str, *, late: bool) -> int: ...
     async def measurements(self) -> list[str]: ...
     async def close(self) -> None: ...
+
+
+#: Names that every store gives a meaning of its own.
+RESERVED = frozenset({"time", "late", "event_id"})
+
+#: Letters of any other kind would make two names one in a store that ignores case; sqlite_ is SQLite's own.
+_NAME = re.compile(r"(?!sqlite_)[a-z][a-z0-9_]{0,62}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+#: Where a store that counts nanoseconds in 64 bits ends: 1677-09-21 to 2262-04-11.
+_EARLIEST, _LATEST = -(2**63) // 1000 + 1, 2**63 // 1000
+
+
+def refusal(point: Point) -> str | None:
+    """Why no store takes this point, or None. The same for all of them, so that they can take each other's place."""
+    return (
+        _identity_refusal(point.measurement, point.tags)
+        or _names_refusal(tuple([name for name, _ in point.fields]))
+        or refusal_of_values(point)
+    )
+
+
+def refusal_of_values(point: Point) -> str | None:
+    """The part of `refusal` that differs from point to point of one series with the same fields."""
+    _, _, time, fields, event_id, _ = point
+    if type(time) is not int or not _EARLIEST < time < _LATEST:
+        return f"time {time} is no microsecond between the years 1677 and 2262"
+    if event_id and not _is_text(event_id):
+        return "event_id is too long or no Unicode text"
+    for name, value in fields:
+        kind = type(value)
+        if kind is float:
+            if not isfinite(value):  # type: ignore[arg-type]  # a float
+                return f"field {name} is {value}, which is no finite number"
+        elif kind is str:
+            if not _is_text(value):  # type: ignore[arg-type]  # a str
+                return f"field {name} is longer than {MAX_BYTES} characters or no Unicode text"
+        elif kind is int:
+            if not _is_float(value):  # type: ignore[arg-type]  # an int
+                return f"field {name} is an integer beyond every float"
+        elif kind is not bool:
+            return f"field {name} is a {kind.__name__}: only numbers, text and truth are stored"
+    return None
+
+
+def _is_text(value: str) -> bool:
+    return len(value) <= MAX_BYTES and (value.isascii() or not _SURROGATE.search(value))
+
+
+def _is_float(value: int) -> bool:
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=1 << 16)  # one entry a series
+def _identity_refusal(measurement: str, tags: tuple[tuple[str, str], ...]) -> str | None:
+    if not _NAME.fullmatch(measurement):
+        return f"measurement {measurement!r} must match {_NAME.pattern}"
+    for name, value in tags:
+        if not _NAME.fullmatch(name) or name in RESERVED:
+            return f"tag {name!r} must match {_NAME.pattern} and be none of {', '.join(sorted(RESERVED))}"
+        if type(value) is not str or not value or len(value) > 1000 or _CONTROL.search(value):
+            return f"tag {name} must be 1 to 1000 characters without control characters"
+    if len({name for name, _ in tags}) < len(tags):
+        return "a tag is given twice"
+    return None
+
+
+@lru_cache(maxsize=1 << 12)
+def _names_refusal(names: tuple[str, ...]) -> str | None:
+    if not names:
+        return "a point needs a field"
+    for name in names:
+        if not _NAME.fullmatch(name) or name in RESERVED:
+            return f"field {name!r} must match {_NAME.pattern} and be none of {', '.join(sorted(RESERVED))}"
+    if len(set(names)) < len(names):
+        return "a field is given twice"
+    return None
