@@ -24,6 +24,11 @@ Category = Literal[
 State = Literal["NORM", "UNACK", "ACKED", "RTNUN"]
 
 
+#: `ce_type` of the records on `city.alarm.input.v1`.
+SIGNAL_TYPE = "city.alarm.signal.v1"
+COMMAND_TYPE = "city.alarm.command.v1"
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

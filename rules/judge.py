@@ -21,7 +21,7 @@ from models.base import PLACE_FIELDS, Place, moment
 from rules.machine import ID, INF, OFFSET, VALUES, T
 from rules.program import EMPTY, Program
 from rules.series import Series, Timeline
-from rules.spec import names_of, values_of
+from rules.spec import ENGINE, names_of, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 #: Number of the format of a dumped bucket; another one is rebuilt from the log.
 FORMAT = 1
-#: Number of the engine whose rules these are; a set written for another is refused at start.
-ENGINE = 1
-
 NAMESPACE = uuid.UUID("6c1f3b52-6d5e-5d5b-9a4f-6d0a3f1c7e21")
 
 
@@ -240,7 +237,7 @@ class Judge:
             place=self._place(series, version),
             title=rule.title,
             instruction=rule.instruction,
-            severity=rule.severity,
+            severity=rule.rule.severity_at(PRIORITIES[episode.rank]),
             urgency=rule.urgency,
             certainty=rule.certainty,
             category=rule.category,

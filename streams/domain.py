@@ -31,7 +31,9 @@ class Domain:
         known = (*self.event.public(), *PLACE_FIELDS, "quality")
         for name in (*self.fields, *self.tags):
             if name not in known:
-                raise TypeError(f"{self.event.__name__} has no public field {name}; it has {', '.join(known)}")
+                raise TypeError(
+                    f"{self.event.__name__} has no public field {name}; it has {', '.join(known)}"
+                )
 
     @property
     def topic(self) -> Topic:
@@ -39,7 +41,19 @@ class Domain:
 
 
 _NOT_DOMAINS = frozenset(
-    {"domain", "store", "judge", "alarms", "checkpoint", "consumer", "agent", "app", "launch", "metrics", "records"}
+    {
+        "domain",
+        "store",
+        "judge",
+        "alarms",
+        "checkpoint",
+        "consumer",
+        "agent",
+        "app",
+        "launch",
+        "metrics",
+        "records",
+    }
 )
 
 
