@@ -1,0 +1,95 @@
+"""CloudEvents 1.0 headers in Kafka's binary mode: what a record is, without opening it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from models.base import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from models.base import Micros
+
+Headers = list[tuple[str, bytes]]
+
+#: An empty record that only says how late it is (see streams: the owner of an idle partition writes it).
+CLOCK = "city.clock.v1"
+#: A record that says which rules are in force from when on.
+CONTROL = "city.control.v1"
+
+_NOT_EVENTS = frozenset({CLOCK.encode(), CONTROL.encode()})
+
+
+@lru_cache(maxsize=1024)
+def _constant(ce_type: str, ce_source: str) -> tuple[tuple[str, bytes], ...]:
+    return (
+        ("content-type", b"application/json"),
+        ("ce_specversion", b"1.0"),
+        ("ce_type", ce_type.encode()),
+        ("ce_source", ce_source.encode()),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _time(time_us: Micros) -> bytes:
+    return moment(time_us).isoformat().replace("+00:00", "Z").encode()
+
+
+def headers(
+    ce_id: str, ce_type: str, ce_source: str, time_us: Micros, traceparent: bytes | None = None
+) -> Headers:
+    """Headers of an event. `ce_type` is the topic's name, `ce_source` a URI reference such as `/nab`."""
+    found = [*_constant(ce_type, ce_source), ("ce_id", ce_id.encode()), ("ce_time", _time(time_us))]
+    if traceparent is not None:
+        found.append(("traceparent", traceparent))
+    return found
+
+
+def _get(found: Iterable[tuple[str, bytes]] | None, name: str) -> bytes | None:
+    for key, value in found or ():
+        if key == name:
+            return value
+    return None
+
+
+def type_of(found: Iterable[tuple[str, bytes]] | None) -> str | None:
+    """The `ce_type`, or None where there is none; bytes that are no UTF-8 are replaced, never raised."""
+    value = _get(found, "ce_type")
+    return None if value is None else value.decode(errors="replace")
+
+
+def traceparent_of(found: Iterable[tuple[str, bytes]] | None) -> bytes | None:
+    """The W3C trace context to hand on with whatever this record causes."""
+    return _get(found, "traceparent")
+
+
+def is_event(found: Sequence[tuple[str, bytes]] | None) -> bool:
+    """Whether subscribers and counts should see the record.
+
+    A record without headers is an event: foreign producers need not set any.
+    """
+    if not found:
+        return True
+    for key, value in found:
+        if key == "ce_type":
+            return value not in _NOT_EVENTS
+    return True
+
+
+class Bare(NamedTuple):
+    """Key, value and headers of a record that is no event. The value is `b""`, since clients refuse two nulls."""
+
+    key: None
+    value: bytes
+    headers: Headers
+
+
+def clock_record() -> Bare:
+    """A record that carries nothing but its stamp: doubled, delayed or written by two, it does no harm."""
+    return Bare(None, b"", [("ce_type", CLOCK.encode())])
+
+
+def control_record(value: bytes) -> Bare:
+    return Bare(None, value, [("content-type", b"application/json"), ("ce_type", CONTROL.encode())])
