@@ -68,6 +68,11 @@ def _why(value: bytes, error: ValidationError) -> Rejection:
         value.decode()
     except UnicodeDecodeError as bad:
         return Rejection("not_utf8", f"byte {bad.start}: {bad.reason}")
+    return explain(error)
+
+
+def explain(error: ValidationError) -> Rejection:
+    """Why values make no event: the first field at fault and what would be right, never the value itself."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
     worst = found[0]
     where = ".".join(str(part) for part in worst["loc"]) or "value"
