@@ -132,7 +132,7 @@ def values_of(event: type[Event]) -> Callable[[Event], tuple[Any, ...]]:
     def values(found: Event) -> tuple[Any, ...]:
         place = found.place
         mine: tuple[Any, ...] = own(found)[:-1]
-        return mine + (_NOWHERE if place is None else _place(place)) + (found.quality,)  # noqa: RUF005 - 0.4 µs less
+        return mine + (_NOWHERE if place is None else _place(place)) + (found.quality,)
 
     return values
 
@@ -396,8 +396,10 @@ class Happening(_Rule):
 
 
 #: A further kind is a further member: a class above, its fold in rules/machine.py.
-Rule = Annotated[Threshold | Count | Absence | Happening, Field(discriminator="kind")]
-KINDS = tuple(get_args(k.model_fields["kind"].annotation)[0] for k in (Threshold, Count, Absence, Happening))
+AnyRule = Threshold | Count | Absence | Happening
+Rule = Annotated[AnyRule, Field(discriminator="kind")]
+RULES = (Threshold, Count, Absence, Happening)
+KINDS: tuple[str, ...] = tuple(get_args(rule.model_fields["kind"].annotation)[0] for rule in RULES)
 
 
 # --- the registry, and the set --------------------------------------------------------------------------------------
@@ -415,11 +417,15 @@ class Sensor(_Data):
     @model_validator(mode="before")
     @classmethod
     def _joined(cls, data: Any) -> Any:
-        """A key of several fields may be written as a mapping."""
+        """A key may be written as a mapping of its fields."""
         if isinstance(data, dict) and isinstance(data.get("key"), dict):
             topic, key = topics().get(str(data.get("topic"))), data["key"]
-            if topic is not None and set(key) == set(topic.key):
-                return {**data, "key": "/".join(str(key[name]) for name in topic.key)}
+            wanted = topic.key if topic else tuple(key)
+            if set(key) != set(wanted):
+                _refuse(
+                    [(("key",), f"the key of {data['topic']} is {', '.join(wanted)}; not {', '.join(key)}")]
+                )
+            return {**data, "key": "/".join(str(key[name]) for name in wanted)}
         return data
 
     @model_validator(mode="after")
@@ -491,7 +497,7 @@ class RuleSet(_Data):
         _refuse(problems)
         return self
 
-    def of(self, topic: str) -> tuple[Threshold | Count | Absence | Happening, ...]:
+    def of(self, topic: str) -> tuple[AnyRule, ...]:
         """The rules on one topic."""
         return tuple(r for r in self.rules if r.on == topic)
 
