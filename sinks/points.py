@@ -25,9 +25,8 @@ def pointer(
     """
     topic = event.topic
     is_event = topic.kind == "events"
-    tags = tuple(
-        sorted(tags if is_event else {*topic.series, *tags})
-    )  # a store sees one spelling of a series
+    named = tags if is_event else {*topic.series, *tags}
+    tags = tuple(sorted(named))  # so that a store sees one spelling of a series
     _check(event, fields, tags)
     own = tuple(name for name in (*tags, *fields) if name not in PLACE_FIELDS or name in event.public())
     needs_place = len(own) < len(tags) + len(fields)
@@ -44,7 +43,7 @@ def pointer(
         if needs_place:
             values += _NOWHERE if place is None else _read_place(place)
         kept = pick_fields(values)
-        stored = tuple(zip(fields, kept))  # noqa: B905 - equal by make, and strict costs half as much again
+        stored = tuple(zip(fields, kept))  # noqa: B905 - equal by make, and asking costs half as much again
         if not _STORED.issuperset(map(type, kept)):
             stored = tuple([(name, _value(value)) for name, value in stored if value is not None])
         if not stored or (quality != "good" and not says_quality):

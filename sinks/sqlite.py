@@ -72,7 +72,6 @@ _PASSING = frozenset(
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_IOERR,
         sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_CANTOPEN,
     }
 )
 
@@ -163,12 +162,13 @@ class _File:
             raise StoreError(
                 f"{path}: there is no store here; it is made by the first worker that stores something"
             )
-        if not path.parent.is_dir():
-            raise StoreError(f"{path}: the folder {path.parent} does not exist")
+        if path.is_dir() or not path.parent.is_dir():
+            raise StoreError(f"{path}: no file can be made here; name one in a folder that exists")
         mode = "ro" if read_only else "rwc"
-        self._db = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=_BUSY_S, isolation_level=None
-        )
+        with self._explained():
+            self._db = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=_BUSY_S, isolation_level=None
+            )
         self.is_open = True
         try:
             with self._explained():

@@ -1,0 +1,329 @@
+"""The embedded store keeps the contract, and its file survives what files meet."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from math import fsum
+from pathlib import Path
+from random import Random
+
+import pytest
+
+pytest.register_assert_rewrite("store_contract")
+
+from store_contract import HOUR, SECOND, T0, StoreContract, flow  # noqa: E402
+
+from sinks import sqlite  # noqa: E402
+from sinks.contract import Point, Query, Record, StoreError, Unavailable  # noqa: E402
+from sinks.sqlite import SqliteStore  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+
+
+class TestTheContract(StoreContract):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path):
+        self.folder = tmp_path
+        self.numbers = itertools.count()
+
+    def fresh(self):
+        return SqliteStore(self.folder / f"{next(self.numbers)}.db")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "kho dữ liệu #1?.db"
+
+
+def run(path, story, *, read_only=False):
+    async def told():
+        store = SqliteStore(path, read_only=read_only)
+        try:
+            return await story(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(told())
+
+
+def test_what_was_written_is_there_after_reopening(path):
+    async def write(store):
+        await store.write([flow(1.0)])
+        await store.keep([Record("alarm", "a", T0, {"position": 3})])
+
+    async def again(store):
+        await store.write([flow(2.0, at=T0 + SECOND), Point("traffic_flow", (), T0, (("new", True),))])
+        await store.keep([Record("alarm", "a", T0, {"position": 2})])
+        return await store.read(Query("traffic_flow")), await store.kept("alarm")
+
+    run(path, write)
+    rows, alarms = run(path, again)
+    assert len(rows) == 3
+    assert [a.body for a in alarms] == [{"position": 3}]
+
+
+def test_closing_twice_is_no_mistake(path):
+    async def story(store):
+        await store.close()
+
+    run(path, story)
+
+
+def test_sum_and_mean_over_many_values_are_those_of_fsum(path):
+    random = Random(7)
+    values = [random.gauss(0, 1) * 10 ** random.uniform(-6, 6) for _ in range(30_000)]
+    points = [
+        flow(v, at=T0 + n // 207 * SECOND, tags=(("segment_id", str(n % 207)),)) for n, v in enumerate(values)
+    ]
+
+    async def story(store):
+        for start in range(0, len(points), 5000):
+            await store.write(points[start : start + 5000])
+        return [await store.read(Query("traffic_flow", agg=agg)) for agg in ("sum", "mean", "count")]
+
+    (total,), (mean,), (count,) = run(path, story)
+    assert total.fields["speed_kmh"] == pytest.approx(fsum(values), rel=1e-9)
+    assert mean.fields["speed_kmh"] == pytest.approx(fsum(values) / len(values), rel=1e-9)
+    assert count.fields["speed_kmh"] == len(values)
+
+
+# ---- opening
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda p: p.write_bytes(b"time,speed\n" * 500), "no SQLite file"),
+        (lambda p: _foreign(p, "CREATE TABLE x (y)"), "another program"),
+        (lambda p: _foreign(p, "PRAGMA user_version = 3"), "another program"),
+        (
+            lambda p: _foreign(
+                p, f"PRAGMA application_id = {sqlite._APPLICATION}", "PRAGMA user_version = 99"
+            ),
+            "format 99",
+        ),
+        (lambda p: p.mkdir(), "no (file|store)"),
+    ],
+)
+def test_a_file_that_is_no_store_of_ours_is_named_and_left_as_it_was(path, make, says, read_only):
+    make(path)
+    before = None if path.is_dir() else path.read_bytes()
+    with pytest.raises(StoreError, match=says) as error:
+        SqliteStore(path, read_only=read_only)
+    assert str(path) in str(error.value)
+    assert before is None or path.read_bytes() == before
+
+
+def _foreign(path, *statements):
+    db = sqlite3.connect(path)
+    for statement in statements:
+        db.execute(statement)
+    db.close()
+
+
+def test_a_reader_of_nothing_is_told_so(path):
+    with pytest.raises(StoreError, match="no store here"):
+        SqliteStore(path, read_only=True)
+    path.touch()
+    with pytest.raises(StoreError, match="nothing has been stored"):
+        SqliteStore(path, read_only=True)
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path):
+    with pytest.raises(StoreError, match="no-such"):
+        SqliteStore(tmp_path / "no-such" / "city.db")
+
+
+def test_a_torn_file_stops_loudly_and_not_as_an_outage(path):
+    async def fill(store):
+        await store.write([flow(float(n), at=T0 + n) for n in range(5000)])
+
+    run(path, fill)
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (size - 8192))
+
+    async def read(store):
+        return await store.read(Query("traffic_flow", agg="sum"))
+
+    with pytest.raises(StoreError, match="malformed"):
+        run(path, read)
+
+
+# ---- several processes
+
+
+def test_a_reader_sees_each_batch_whole_while_another_process_writes(path):
+    run(path, lambda store: store.write([]))
+    writer = _writer(path)
+
+    async def story(store):
+        seen = []
+        deadline = time.monotonic() + 20
+        while len(set(seen)) < 5 and time.monotonic() < deadline:
+            rows = await store.read(Query("traffic_flow", agg="count", fields=("speed_kmh",)))
+            seen.append(rows[0].fields["speed_kmh"] if rows else 0)
+        return seen
+
+    try:
+        seen = run(path, story, read_only=True)
+    finally:
+        writer.kill()
+        writer.communicate()
+    assert len(set(seen)) >= 5
+    assert seen == sorted(seen)
+    assert all(n % _BATCH == 0 for n in seen)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sigkill_in_the_middle_of_a_batch_loses_nothing_acknowledged(path, seed):
+    random = Random(seed)
+    writer = _writer(path)
+    acknowledged = [int(writer.stdout.readline()) for _ in range(random.randint(1, 8))]
+    time.sleep(random.uniform(0, 0.02))
+    writer.send_signal(signal.SIGKILL)
+    rest = writer.communicate()[0].split()
+    acknowledged += [int(n) for n in rest]
+
+    async def story(store):
+        return await store.read(Query("traffic_flow")), await store.kept("ledger")
+
+    rows, ledger = run(path, story, read_only=True)  # the first to open the torn journal may be a reader
+    batches = {int(row.fields["speed_kmh"]) for row in rows}
+    assert batches >= set(acknowledged)
+    assert len(rows) == len(batches) * _BATCH
+    assert {int(r.id) for r in ledger} >= set(acknowledged)
+
+    async def go_on(store):
+        await store.write([flow(-1.0)])
+        return await store.count("traffic_flow", late=False)
+
+    assert run(path, go_on) == len(rows) + 1
+
+
+_BATCH = 700
+_WRITER = f"""
+import asyncio, sys
+sys.path.insert(0, {str(ROOT)!r})
+from sinks.contract import Point, Record
+from sinks.sqlite import SqliteStore
+
+async def main():
+    store = SqliteStore(sys.argv[1])
+    for batch in range(10_000):
+        await store.write([
+            Point("traffic_flow", (("segment_id", str(n)),), {T0} + 1000 + batch, (("speed_kmh", float(batch)),))
+            for n in range({_BATCH})
+        ])
+        await store.keep([Record("ledger", str(batch), batch, {{"position": batch}})])
+        print(batch, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def _writer(path):
+    return subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+
+
+def test_two_writers_in_turn_do_not_trip_over_what_they_remember(path):
+    async def story(store):
+        other = SqliteStore(path)
+        try:
+            await store.write([flow(1.0)])
+            await other.write([flow(2.0), Point("traffic_flow", (("a", "b"),), T0, (("new", 1.0),))])
+            await store.write([Point("traffic_flow", (("a", "b"),), T0, (("new", 2.0), ("newer", "x")))])
+            await other.write([Point("traffic_flow", (("a", "b"),), T0 + 1, (("newer", "y"), ("new", 3.0)))])
+            return await store.read(Query("traffic_flow"))
+        finally:
+            await other.close()
+
+    rows = run(path, story)
+    assert [row.fields for row in rows] == [
+        {"new": 2.0, "newer": "x"},
+        {"speed_kmh": 2.0},
+        {"new": 3.0, "newer": "y"},
+    ]
+
+
+def test_a_reader_may_not_write(path):
+    run(path, lambda store: store.write([flow(1.0)]))
+    with pytest.raises(StoreError, match="reading only"):
+        run(path, lambda store: store.write([flow(2.0)]), read_only=True)
+
+
+def test_a_reader_reads_what_a_closed_writer_left(path):
+    run(path, lambda store: store.write([flow(1.0), flow(3.0, at=T0 + HOUR)]))
+    rows = run(path, lambda store: store.read(Query("traffic_flow", agg="mean")), read_only=True)
+    assert [row.fields for row in rows] == [{"speed_kmh": 2.0}]
+
+
+# ---- outages
+
+
+def test_a_locked_file_is_unavailable_and_the_same_batch_goes_in_afterwards(path, monkeypatch):
+    monkeypatch.setattr(sqlite, "_BUSY_S", 0.05)
+
+    async def story(store):
+        await store.write([flow(1.0)])
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        batch = [flow(2.0), Point("traffic_flow", (), T0, (("new", 1.0),))]
+        with pytest.raises(Unavailable, match="locked"):
+            await store.write(batch)
+        with pytest.raises(Unavailable, match="locked"):
+            await store.keep([Record("alarm", "a", T0, {})])
+        during = await store.count("traffic_flow", late=False)
+        other.close()
+        await store.write(batch)
+        return during, await store.count("traffic_flow", late=False)
+
+    assert run(path, story) == (1, 2)
+
+
+def test_a_full_disk_is_unavailable_and_what_half_went_in_is_taken_back(path):
+    batch = [
+        Point("traffic_flow", (("segment_id", str(n)),), T0, (("speed_kmh", 1.0), ("status", "x" * 2000)))
+        for n in range(500)
+    ]
+
+    async def story(store):
+        await store.write([flow(1.0)])
+        await store._run(store._file._db.execute, "PRAGMA max_page_count = 40")
+        with pytest.raises(Unavailable, match="full"):
+            await store.write(batch)
+        during = await store.read(Query("traffic_flow"))
+        await store._run(store._file._db.execute, "PRAGMA max_page_count = 1000000")
+        await store.write(batch)
+        return during, await store.count("traffic_flow", late=False)
+
+    during, count = run(path, story)
+    assert [row.fields for row in during] == [{"speed_kmh": 1.0}]
+    assert count == 501
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit (util-linux) is not installed")
+def test_a_disk_that_takes_no_more_bytes_is_unavailable(path):
+    """The kernel's own refusal, not SQLite's: a limit on the size of files."""
+    script = _WRITER.replace("asyncio.run(main())", "").replace("main", "_main") + (
+        "import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "from sinks.contract import Unavailable\n"
+        "try:\n    asyncio.run(_main())\nexcept Unavailable as error:\n    print('unavailable', error.reason)\n"
+    )
+    limited = ["prlimit", f"--fsize={3 * 2**20}", sys.executable, "-c", script, str(path)]
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=60, env=os.environ, check=False)
+    *acknowledged, last = done.stdout.splitlines()
+    assert last.startswith("unavailable"), done.stderr
+
+    rows = run(path, lambda store: store.read(Query("traffic_flow")), read_only=True)
+    assert {str(int(row.fields["speed_kmh"])) for row in rows} >= set(acknowledged)
