@@ -33,7 +33,7 @@ class Rejection(NamedTuple):
 
 @cache
 def _validator(event: type[Event]) -> Callable[[bytes], Event]:
-    return TypeAdapter(event).validator.validate_json  # type: ignore[no-any-return]
+    return TypeAdapter(event).validator.validate_json
 
 
 def decode(event: type[Event], value: bytes | None, stamp: Micros, key: bytes | None = None) -> Event | Rejection:
