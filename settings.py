@@ -44,6 +44,10 @@ class Kafka(_Part):
     log_id: str | None = Field(
         None, description="names the log in ids; needed with another process's embedded broker"
     )
+    embedded: bool = Field(
+        False, description="the broker at bootstrap is an embedded one, which forgets by volume"
+    )
+    fetch_wait_ms: int = Field(50, ge=1, le=1500, description="how long an idle fetch waits for more")
     replication: int = Field(1, ge=1, le=7, description="of topics that are created")
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaError as AsyncKafkaError
+from aiokafka import TopicPartition as AioTopicPartition
+from aiokafka.errors import KafkaError as AioKafkaError
+from aiokafka.errors import OffsetOutOfRangeError
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
 from models.keys import partition_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
 #: (topic, partition): a plain pair, because each client has a class of its own for it.
 Partition = tuple[str, int]
@@ -24,7 +26,7 @@ Partition = tuple[str, int]
 API_VERSION = (2, 3)
 
 #: The embedded broker's cluster id begins with this.
-_EMBEDDED = "mockCluster"
+EMBEDDED = "mockCluster"
 
 #: The largest record we produce; brokers allow it by `max.message.bytes` (see topics).
 MAX_RECORD_BYTES = 2 * 1024 * 1024
@@ -83,27 +85,21 @@ def _unreachable(bootstrap: str, error: Exception) -> NoReturn:
     raise UnreachableError(f"no Kafka answers at {bootstrap}: {error or type(error).__name__}") from error
 
 
-def async_producer(bootstrap: str, **options: Any) -> AIOKafkaProducer:
+def aio_producer(bootstrap: str, **options: Any) -> AIOKafkaProducer:
     """An asyncio producer, acks=all and idempotent, not yet started. For signals, snapshots, clock records."""
     settings: dict[str, Any] = {"max_batch_size": 256 * 1024, "max_request_size": MAX_RECORD_BYTES, **options}
     return AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, **settings)
 
 
-def async_consumer(bootstrap: str, group: str | None = None, **options: Any) -> AIOKafkaConsumer:
+def aio_consumer(bootstrap: str, group: str | None = None, **options: Any) -> AIOKafkaConsumer:
     """An asyncio consumer, not yet started; positions as in `consumer`. Seek to numbers, never to 'beginning'."""
-    settings: dict[str, Any] = {"fetch_max_wait_ms": 50, **options}
-    return AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
-        group_id=group,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        **settings,
-    )
+    settings: dict[str, Any] = {"fetch_max_wait_ms": 50, "auto_offset_reset": "none", **options}
+    return AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False, **settings)
 
 
 def is_embedded(bootstrap: str) -> bool:
     """Whether the broker is the embedded one, in this process or another."""
-    return _cluster_id(bootstrap).startswith(_EMBEDDED)
+    return _cluster_id(bootstrap).startswith(EMBEDDED)
 
 
 def log_id(bootstrap: str) -> str:
@@ -113,7 +109,7 @@ def log_id(bootstrap: str) -> str:
     and tells by CITYWATCH_KAFKA__LOG_ID; without that this raises LookupError.
     """
     found = _cluster_id(bootstrap)
-    if found.startswith(_EMBEDDED):
+    if found.startswith(EMBEDDED):
         raise LookupError(
             f"{bootstrap} is an embedded broker: set CITYWATCH_KAFKA__LOG_ID to the log id its owner printed"
         )
@@ -148,6 +144,19 @@ def end_offsets(bootstrap: str, partitions: Iterable[Partition]) -> dict[Partiti
         return _plain(client.end_offsets([TopicPartition(*p) for p in partitions]))
 
 
+def records(bootstrap: str, place: Partition, begin: int | None = None) -> Iterator[Any]:
+    """The records of a partition that are there now, from `begin` or the oldest, in order."""
+    with closing(consumer(bootstrap)) as client:
+        asked = TopicPartition(*place)
+        client.assign([asked])
+        end = client.end_offsets([asked])[asked]
+        client.seek(asked, client.beginning_offsets([asked])[asked] if begin is None else begin)
+        while client.position(asked) < end:
+            for found in client.poll(500).get(asked, ()):
+                if found.offset < end:
+                    yield found
+
+
 def _plain(found: Mapping[TopicPartition, int]) -> dict[Partition, int]:
     return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
 
@@ -160,6 +169,55 @@ def partitions_of(bootstrap: str, topics: Iterable[str]) -> dict[str, int]:
         return (
             {t["name"]: len(t["partitions"]) for t in client.describe_topics(sorted(known))} if known else {}
         )
+
+
+async def read_all(
+    bootstrap: str, topic: str, partitions: Sequence[int]
+) -> AsyncIterator[tuple[bytes | None, bytes | None]]:
+    """Key and value of every record that is now on these partitions, each partition in order, then the end.
+
+    For compacted topics: what the broker forgets while we read is skipped.
+    """
+    reader = aio_consumer(bootstrap, auto_offset_reset="earliest")
+    async with _started(reader, bootstrap):
+        places = [AioTopicPartition(topic, n) for n in partitions]
+        reader.assign(places)
+        begins, ends = await reader.beginning_offsets(places), await reader.end_offsets(places)
+        for place in places:
+            reader.seek(place, begins[place])
+        while unread := [p for p in places if await reader.position(p) < ends[p]]:
+            for place, records in (await reader.getmany(*unread, timeout_ms=500)).items():
+                for record in records:
+                    if record.offset < ends[place]:
+                        yield record.key, record.value
+
+
+@asynccontextmanager
+async def _started(client: Any, bootstrap: str) -> AsyncIterator[Any]:
+    """Start an aiokafka client and stop it in any case; UnreachableError if it cannot start."""
+    try:
+        try:
+            await client.start()
+        except AioKafkaError as error:
+            _unreachable(bootstrap, error)
+        yield client
+    finally:
+        await client.stop()
+
+
+async def read_one(bootstrap: str, topic: str, partition: int, offset: int, wait_s: float = 10) -> Any:
+    """The record at an offset. Raises LookupError if the broker has none there."""
+    async with _started(aio_consumer(bootstrap), bootstrap) as reader:
+        place = AioTopicPartition(topic, partition)
+        reader.assign([place])
+        reader.seek(place, offset)
+        try:
+            record = await asyncio.wait_for(reader.getone(), wait_s)
+        except (TimeoutError, OffsetOutOfRangeError):
+            record = None
+    if record is None or record.offset != offset:
+        raise LookupError(f"{topic}/{partition} has no record at offset {offset}")
+    return record
 
 
 class NotAcknowledgedError(RuntimeError):
@@ -185,12 +243,9 @@ class Feeder:
         self._next: dict[Partition, int] = {}
 
     async def __aenter__(self) -> Self:
-        self._producer = async_producer(self._bootstrap, max_batch_size=self._BATCH_BYTES)
-        try:
-            await self._producer.start()
-        except AsyncKafkaError as error:
-            await self._producer.stop()
-            _unreachable(self._bootstrap, error)
+        self._producer = aio_producer(self._bootstrap, max_batch_size=self._BATCH_BYTES)
+        self._running = _started(self._producer, self._bootstrap)
+        await self._running.__aenter__()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *rest: object) -> None:
@@ -198,7 +253,7 @@ class Feeder:
             if kind is None:
                 await self.flush()
         finally:
-            await self._producer.stop()
+            await self._running.__aexit__(None, None, None)
 
     async def send(
         self,
@@ -243,7 +298,7 @@ class Feeder:
         batch.close()
         try:
             future = await self._producer.send_batch(batch, place[0], partition=place[1])
-        except AsyncKafkaError as error:
+        except AioKafkaError as error:
             raise NotAcknowledgedError(f"{place[0]}/{place[1]}: {error!r}") from error
         self._sent.append((place, batch.record_count(), future))
         self._reap()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +19,11 @@ Headers = list[tuple[str, bytes]]
 CLOCK = "city.clock.v1"
 #: A record that says which rules are in force from when on.
 CONTROL = "city.control.v1"
+#: On the alarm input beside commands and control records: what a detector says.
+SIGNAL = "city.alarm.signal.v1"
+COMMAND = "city.alarm.command.v1"
+#: What the judge counted.
+LEDGER = "city.ledger.v1"
 
 _NOT_EVENTS = frozenset({CLOCK.encode(), CONTROL.encode()})
 
@@ -38,10 +44,12 @@ def _time(time_us: Micros) -> bytes:
 
 
 def headers(
-    ce_id: str, ce_type: str, ce_source: str, time_us: Micros, traceparent: bytes | None = None
+    ce_id: str, ce_type: str, ce_source: str, time_us: Micros | None, traceparent: bytes | None = None
 ) -> Headers:
-    """Headers of an event. `ce_type` is the topic's name, `ce_source` a URI reference such as `/nab`."""
-    found = [*_constant(ce_type, ce_source), ("ce_id", ce_id.encode()), ("ce_time", _time(time_us))]
+    """Headers of a record. `ce_type` of an event is its topic's name, `ce_source` a URI reference such as `/nab`."""
+    found = [*_constant(ce_type, ce_source), ("ce_id", ce_id.encode())]
+    if time_us is not None:
+        found.append(("ce_time", _time(time_us)))
     if traceparent is not None:
         found.append(("traceparent", traceparent))
     return found
@@ -86,10 +94,16 @@ class Bare(NamedTuple):
     headers: Headers
 
 
+CLOCK_HEADERS: Headers = [("ce_type", CLOCK.encode())]
+CONTROL_HEADERS: Headers = [("content-type", b"application/json"), ("ce_type", CONTROL.encode())]
+
+
 def clock_record() -> Bare:
     """A record that carries nothing but its stamp: doubled, delayed or written by two, it does no harm."""
-    return Bare(None, b"", [("ce_type", CLOCK.encode())])
+    return Bare(None, b"", CLOCK_HEADERS)
 
 
-def control_record(value: bytes) -> Bare:
-    return Bare(None, value, [("content-type", b"application/json"), ("ce_type", CONTROL.encode())])
+def control_record(version: int, effective_from: Micros) -> Bare:
+    """A record that puts a version of the rules in force; said twice, it is said once."""
+    value = json.dumps({"version": version, "effective_from": effective_from}, separators=(",", ":")).encode()
+    return Bare(None, value, CONTROL_HEADERS)
