@@ -523,11 +523,12 @@ def parse(path: Path) -> Feed:
     try:
         feed = Feed.model_validate(loader.construct_document(root))
     except ValidationError as error:
-        raise MappingError(
-            *(_said(path, root, e["loc"], e["type"], e["msg"]) for e in error.errors())
-        ) from error
-    if found := list(_problems(feed)):
-        raise MappingError(*(_said(path, root, where, "", what) for where, what in found))
+        found = [(e["loc"], _words(e["type"], e["msg"])) for e in error.errors()]
+        # An event that is wrong is told of; that too few are right then says nothing more.
+        found = [f for f in found if not any(o[: len(f[0])] == f[0] != o for o, _ in found)]
+        raise _told(path, root, found) from error
+    if problems := list(_problems(feed)):
+        raise _told(path, root, problems)
     return feed
 
 
@@ -545,14 +546,21 @@ def _twice(node: yaml.Node) -> Iterator[tuple[int, str]]:
             yield from _twice(value)
 
 
-def _said(path: Path, root: yaml.Node, where: tuple[str | int, ...], kind: str, what: str) -> str:
-    line, name = _place(root, where)
-    if kind == "extra_forbidden":
-        what = "no such word here; see docs/mapping.md"
-    elif kind == "missing":
-        what = "is missing"
-        name = ".".join(str(part) for part in where)
-    return f"{path}:{line}: {name or 'the file'}: {what.removeprefix('Value error, ')}"
+def _words(kind: str, what: str) -> str:
+    """What pydantic says, in the words of this file."""
+    own = {"extra_forbidden": "no such word here; see docs/mapping.md", "missing": "is missing"}
+    return own.get(kind, what.removeprefix("Value error, "))
+
+
+def _told(path: Path, root: yaml.Node, found: list[Problem]) -> MappingError:
+    """All problems, in the order of the file."""
+    lines = []
+    for where, what in found:
+        line, name = _place(root, where)
+        if what == "is missing":
+            name = ".".join(str(part) for part in where)
+        lines.append((line, f"{path}:{line}: {name or 'the file'}: {what}"))
+    return MappingError(*(text for _, text in sorted(lines)))
 
 
 def _place(root: yaml.Node, where: tuple[str | int, ...]) -> tuple[int, str]:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import math
-import unicodedata
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
-from models.base import EPOCH, FIRST, LAST, Event, Micros, Place, micros
+from models.base import FIRST, LAST, Event, Micros, Place, micros
 from models.catalogue import event_of
 from models.decode import Reason, explain
 from sources.mapping_grammar import (
@@ -26,17 +23,17 @@ from sources.mapping_grammar import (
     fields_of,
     local,
 )
+from sources.mapping_values import RefusedError, Values, reader, text_of, time_of
 from sources.readers import Broken, Csv, Json, JsonLines, Row, Xml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
     from pathlib import Path
-    from zoneinfo import ZoneInfo
 
     from sources.mapping_grammar import Feed, Making, Source, Time, Value, Wanted, Where
     from sources.tokens import Tokens
 
-Values = Any  # list[str] of a CSV row, or dict[str, Any] of a JSON or XML item
 
 #: How much of a row's bytes a detail repeats at most.
 MAX_DETAIL = 64 * 1024
@@ -62,15 +59,6 @@ class Bad(NamedTuple):
     file: Path
     line: int
     raw: bytes
-
-
-class _RefusedError(Exception):
-    """This value makes no event."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason: Reason = reason
-        self.detail = detail
 
 
 # --- Where a value comes from
@@ -115,7 +103,7 @@ class _Columns:
         def filled(row: Values) -> str | None:
             out = [pieces[0]]
             for pick, piece in zip(picks, pieces[1:], strict=True):
-                part = _text(pick(row))
+                part = text_of(pick(row))
                 if not part:
                     return None
                 out += (part, piece)
@@ -136,70 +124,6 @@ def _walk(row: Any, keys: list[str]) -> Any:
     return row
 
 
-def _text(raw: Any) -> str:
-    """A value as the text a CSV file would hold; absent is empty."""
-    if isinstance(raw, str):
-        return raw.strip()
-    if raw is None:
-        return ""
-    if isinstance(raw, bool):
-        return "true" if raw else "false"
-    if isinstance(raw, int | float):
-        return repr(raw)
-    if isinstance(raw, dict) and isinstance(raw.get("text"), str):
-        return str(raw["text"])  # an XML element with attributes
-    raise _RefusedError("bad_value", "a single value is expected, not a list or an object")
-
-
-# --- What a value becomes
-
-
-def _number(raw: Any) -> float:
-    if isinstance(raw, dict):
-        raw = _text(raw)
-    try:
-        if isinstance(raw, str):
-            if "_" in raw or not raw.isascii():  # Python would take 1_000 and the digits of other scripts
-                raise _RefusedError("bad_value", "a number is expected")
-            found = float(raw)
-        elif isinstance(raw, int | float) and not isinstance(raw, bool):
-            found = float(raw)
-        else:
-            raise _RefusedError("bad_value", f"a number is expected, not a {type(raw).__name__}")
-    except ValueError:
-        raise _RefusedError("bad_value", "a number is expected") from None
-    except OverflowError:
-        raise _RefusedError("not_finite", "a number too large to hold") from None
-    if not math.isfinite(found):
-        raise _RefusedError("not_finite", "a finite number is expected")
-    return found
-
-
-def _integer(raw: Any) -> int:
-    if isinstance(raw, int) and not isinstance(raw, bool):
-        return raw
-    found = _number(raw)
-    if not found.is_integer():
-        raise _RefusedError("bad_value", "a whole number is expected")
-    return int(found)
-
-
-_TRUTH = {"true": True, "t": True, "yes": True, "y": True, "1": True, "1.0": True,
-          "false": False, "f": False, "no": False, "n": False, "0": False, "0.0": False}  # fmt: skip
-
-
-def _boolean(text: str) -> bool:
-    found = _TRUTH.get(text.lower())
-    if found is None:
-        raise _RefusedError("bad_value", f"one of {', '.join(_TRUTH)} is expected")
-    return found
-
-
-def _cleaned(text: str) -> str:
-    """What an Identifier refuses becomes a hyphen: slashes and what cannot be seen."""
-    return "".join("-" if c == "/" or unicodedata.category(c)[0] == "C" else c for c in text)
-
-
 class _Field(NamedTuple):
     name: str
     source: Source
@@ -213,136 +137,13 @@ def _field(
     raw = columns.text(spec)
     if isinstance(raw, str):
         fixed = raw
-        read = _reader(spec, want, lambda _: fixed, feed, tokens, tell=tell)
+        read = reader(spec, want, lambda _: fixed, feed, tokens, tell=tell)
         try:
             found: Scalar | None = read(None)
-        except _RefusedError as error:
+        except RefusedError as error:
             raise MappingError(f"{columns.path}: {name}: {fixed[:100]!r}: {error.detail}") from None
         return found
-    return _Field(name, spec, _reader(spec, want, raw, feed, tokens, tell=tell))
-
-
-def _reader(
-    spec: Value, want: Wanted, pick: Callable[[Values], Any], feed: Feed, tokens: Tokens, *, tell: bool
-) -> Callable[[Values], Any]:
-    absent = frozenset({"", *(_text(v) for v in (*spec.no_value, *feed.no_value))})
-    numbers = frozenset(float(v) for v in (*spec.no_value, *feed.no_value) if not isinstance(v, str | bool))
-    if spec.values is not None:
-        return _listed(spec.values, spec.other, pick, absent, tell=tell)
-    if want.kind == "time":
-        return _time_of(pick, spec.format or "iso", spec.zone or feed.zone, absent)
-    if want.kind == "number":
-        return _measured(pick, spec.convert, absent, numbers)
-    if want.kind == "integer":
-        return _counted(pick, absent, numbers)
-    truth, clean, token = want.kind == "boolean", spec.clean, tokens.token if spec.token else None
-
-    def read(row: Values) -> str | bool | None:
-        text = _text(pick(row))
-        if text in absent:
-            return None
-        if truth:
-            return _boolean(text)
-        if clean:
-            text = _cleaned(text)
-        return token(text) if token else text
-
-    return read
-
-
-def _counted(
-    pick: Callable[[Values], Any], absent: frozenset[str], numbers: frozenset[float]
-) -> Callable[[Values], int | None]:
-    def read(row: Values) -> int | None:
-        raw = pick(row)
-        if _text(raw) in absent:
-            return None
-        found = _integer(raw)
-        return None if found in numbers else found
-
-    return read
-
-
-def _measured(
-    pick: Callable[[Values], Any],
-    convert: Callable[[float], float] | None,
-    absent: frozenset[str],
-    numbers: frozenset[float],
-) -> Callable[[Values], float | None]:
-    def read(row: Values) -> float | None:
-        raw = pick(row)
-        if raw is None or (isinstance(raw, str) and (raw in absent or raw.strip() in absent)):
-            return None
-        found = _number(raw)
-        if found in numbers:
-            return None
-        return convert(found) if convert else found
-
-    return read
-
-
-def _listed(
-    values: Mapping[str, Scalar],
-    other: Scalar | None,
-    pick: Callable[[Values], Any],
-    absent: frozenset[str],
-    *,
-    tell: bool,
-) -> Callable[[Values], Scalar | None]:
-    def read(row: Values) -> Scalar | None:
-        text = _text(pick(row))
-        if text in absent and text not in values:
-            return None
-        found = values.get(text, other)
-        if found is None:
-            what = f"{text[:100]!r} is" if tell else "the value is"
-            raise _RefusedError(
-                "bad_value", f"{what} not among the values of the mapping: {', '.join(values)}"
-            )
-        return found
-
-    return read
-
-
-# --- Times
-
-
-def moment_of(text: str, pattern: str, zone: ZoneInfo | None) -> datetime:
-    """A moment in UTC. Raises ValueError, or OverflowError for one outside the calendar.
-
-    A local time that a change of clocks skips is counted on from before the change (02:30 is half an hour after
-    what would have been 02:00); one that comes twice is its first.
-    """
-    if pattern in _PER_SECOND:
-        us = round(_number(text) * 1_000_000 / _PER_SECOND[pattern])
-        return EPOCH + timedelta(microseconds=us)
-    at = datetime.fromisoformat(text) if pattern == "iso" else datetime.strptime(text, pattern)  # noqa: DTZ007
-    if at.tzinfo is None:
-        if zone is None:
-            raise ValueError("no offset, and the mapping names no zone")
-        at = at.replace(tzinfo=zone)
-    return at.astimezone(UTC)
-
-
-_PER_SECOND = {"epoch_s": 1, "epoch_ms": 1000}
-
-
-def _time_of(
-    pick: str | Callable[[Values], Any], pattern: str, zone: ZoneInfo | None, absent: frozenset[str]
-) -> Callable[[Values], datetime | None]:
-    def read(row: Values) -> datetime | None:
-        text = pick if isinstance(pick, str) else _text(pick(row))
-        if text in absent:
-            return None
-        try:
-            return moment_of(text, pattern, zone)
-        except OverflowError:
-            raise _RefusedError("time_range", f"a time outside {FIRST.year}..{LAST.year}") from None
-        except (ValueError, _RefusedError) as error:
-            why = str(error) if "mapping names no zone" in str(error) else "not a time as the mapping says"
-            raise _RefusedError("bad_time", f"{why} ({pattern})") from None
-
-    return read
+    return _Field(name, spec, reader(spec, want, raw, feed, tokens, tell=tell))
 
 
 class _Clock:
@@ -350,15 +151,15 @@ class _Clock:
 
     def __init__(self, time: Time, columns: _Columns, feed: Feed) -> None:
         self.name = " ".join(time.columns)
-        self.read = _time_of(columns.text(time), time.format, time.zone or feed.zone, frozenset({""}))
+        self.read = time_of(columns.text(time), time.format, time.zone or feed.zone, frozenset({""}))
 
     def at(self, row: Values, n: int) -> datetime:  # noqa: ARG002 - the row's number is for the clock of rows
         try:
             found = self.read(row)
-        except _RefusedError as error:
-            raise _RefusedError(error.reason, f"{self.name}: {error.detail}") from None
+        except RefusedError as error:
+            raise RefusedError(error.reason, f"{self.name}: {error.detail}") from None
         if found is None:
-            raise _RefusedError("bad_time", f"{self.name}: no time")
+            raise RefusedError("bad_time", f"{self.name}: no time")
         return found
 
 
@@ -374,7 +175,7 @@ class _RowClock:
         try:
             return self.start + n * self.step
         except OverflowError:
-            raise _RefusedError("time_range", f"row {n} is outside the calendar") from None
+            raise RefusedError("time_range", f"row {n} is outside the calendar") from None
 
 
 # --- Rows to events
@@ -385,11 +186,11 @@ def _condition(where: Where, columns: _Columns) -> Callable[[Values], bool] | No
         return None
     tests: list[tuple[Callable[[Values], Any], frozenset[str], bool]] = []
     for name, want in where.items():
-        texts = frozenset(_text(v) for v in want.any_of) if want.any_of is not None else frozenset({""})
+        texts = frozenset(text_of(v) for v in want.any_of) if want.any_of is not None else frozenset({""})
         tests.append((columns.pick(name), texts, want.empty is not False))
 
     def holds(row: Values) -> bool:
-        return all((_text(pick(row)) in texts) is wanted for pick, texts, wanted in tests)
+        return all((text_of(pick(row)) in texts) is wanted for pick, texts, wanted in tests)
 
     return holds
 
@@ -419,7 +220,9 @@ class _Maker:
                     reads.append(found)
                 elif found is not None:
                     fixed[name] = found
-        self.series = event.topic.series
+        self.named = event.topic.series
+        same = all(name in self.base for name in self.named)  # as for a detector that is a column
+        self.series = "\x1f".join(str(self.base[name]) for name in self.named) if same else ""
         self.seed = f"{feed.name}\x1f{making.topic}"
         self.cell = columns.pick("column.value") if making.each_column else None
         self.event_id = columns.text(making.event_id) if making.event_id else None
@@ -439,16 +242,16 @@ class _Maker:
             if self.place or self.fixed_place:
                 name = "place"
                 data["place"] = self._place(values)
-            if self.measured and not any(n in data for n in self.measured):
+            if self.measured and data.keys().isdisjoint(self.measured):
                 data["quality"] = "no_value"
             name = "event_id"
             data["event_id"] = self._id(values, data, at_us)
-        except _RefusedError as error:
-            raise _RefusedError(error.reason, f"{name}: {error.detail}") from None
+        except RefusedError as error:
+            raise RefusedError(error.reason, f"{name}: {error.detail}") from None
         try:
             made: Event = self.validate(data)
         except ValidationError as error:
-            raise _RefusedError(*self._why(error)) from None
+            raise RefusedError(*self._why(error)) from None
         return made
 
     def _place(self, values: Values) -> Place | None:
@@ -465,17 +268,17 @@ class _Maker:
         try:
             return Place(**data)
         except ValidationError as error:
-            raise _RefusedError(*explain(error)) from None
+            raise RefusedError(*explain(error)) from None
 
     def _id(self, values: Values, data: dict[str, Any], at_us: Micros) -> str:
         """The event's own, or a hash that is the same whenever and from whatever file the row is fed again."""
         if self.event_id is not None:
-            own = self.event_id if isinstance(self.event_id, str) else _text(self.event_id(values))
+            own = self.event_id if isinstance(self.event_id, str) else text_of(self.event_id(values))
             if not own:
-                raise _RefusedError("bad_value", "it is empty")
+                raise RefusedError("bad_value", "it is empty")
             return own
         content = self.cell(values) if self.cell else _content(values)
-        series = "\x1f".join([str(data.get(name)) for name in self.series])
+        series = self.series or "\x1f".join([str(data.get(name)) for name in self.named])
         text = f"{self.seed}\x1f{series}\x1f{at_us}\x1f{content}"
         return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self.key).hexdigest()
 
@@ -567,7 +370,7 @@ class Bound:
                 stamp = self._within(self.arrived, values, n)[1]
             if self.clock:
                 shared = self._within(self.clock, values, n)
-        except _RefusedError as error:
+        except RefusedError as error:
             yield Bad(error.reason, error.detail[:MAX_DETAIL], topic, self.path, line, raw)
             return
         for maker in self.makers:
@@ -576,7 +379,7 @@ class Bound:
                     continue
                 at, at_us = self._within(maker.clock, values, n) if maker.clock else shared or self._no_time()
                 event = maker.make(values, at, at_us)
-            except _RefusedError as error:
+            except RefusedError as error:
                 yield Bad(error.reason, error.detail[:MAX_DETAIL], maker.topic, self.path, line, raw)
             else:
                 yield Fed(event, at_us if stamp is None else stamp, self.path, line)
@@ -586,13 +389,13 @@ class Bound:
         at = clock.at(values, n)
         us = micros(at)
         if not _FIRST <= us < _LAST:
-            raise _RefusedError("time_range", f"{at.isoformat()} is outside {FIRST.year}..{LAST.year}")
+            raise RefusedError("time_range", f"{at.isoformat()} is outside {FIRST.year}..{LAST.year}")
         if not self.from_us <= us < self.to_us:
-            raise _RefusedError("outside_valid", f"{at.isoformat()} is outside the feed's `valid`")
+            raise RefusedError("outside_valid", f"{at.isoformat()} is outside the feed's `valid`")
         return at, us
 
     def _no_time(self) -> tuple[datetime, Micros]:
-        raise _RefusedError("bad_time", "neither the feed nor the event names a time")
+        raise RefusedError("bad_time", "neither the feed nor the event names a time")
 
 
 def _takes(making: Making, path: Path) -> bool:

@@ -332,7 +332,10 @@ _BLANKED = bytes.maketrans(_CONTROL, b" " * len(_CONTROL))
 
 
 class _Items:
-    """Target of the parser: the outermost elements named `item`, each as a dict, with the bytes it spans."""
+    """Target of the parser: the outermost elements named `item`, each as a dict, with the bytes it spans.
+
+    `last` is the line and first byte of the last tag of the last whole item.
+    """
 
     def __init__(self, item: str) -> None:
         self.item = item
@@ -340,6 +343,7 @@ class _Items:
         self.done: list[tuple[int, int, int, dict[str, Any]]] = []
         self._open: list[tuple[dict[str, Any], list[str]]] = []
         self._begun = (0, 0)
+        self.last = (1, 0)
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         name = _local(tag)
@@ -359,7 +363,8 @@ class _Items:
         text = "".join(texts).strip()
         if not self._open:
             begin, line = self._begun
-            self.done.append((line, begin, self.parser.CurrentByteIndex, {**inner, "text": text}))
+            self.last = (self.parser.CurrentLineNumber, self.parser.CurrentByteIndex)
+            self.done.append((line, begin, self.last[1], {**inner, "text": text}))
             return
         value: Any = {**inner, "text": text} if inner else text
         outer, name = self._open[-1][0], _local(tag)
@@ -397,20 +402,15 @@ class Xml:
         parser = DefusedXMLParser(target=target, forbid_dtd=True)
         target.parser = parser.parser
         controls = _Controls()
-        last = (1, 0)
         with path.open("rb") as stream:
             try:
                 while chunk := stream.read(_CHUNK):
                     parser.feed(controls.blanked(chunk))
-                    for item in target.taken():
-                        last = item[:2]
-                        yield _element(stream, *item)
+                    yield from (_element(stream, *item) for item in target.taken())
                 parser.close()
             except (ParseError, DefusedXmlException) as error:
-                for item in target.taken():
-                    last = item[:2]
-                    yield _element(stream, *item)
-                yield _break(stream, *last, error)
+                yield from (_element(stream, *item) for item in target.taken())
+                yield _break(stream, *target.last, error)
         if controls.count:
             yield controls.told()
 
@@ -426,7 +426,7 @@ def _element(stream: IO[bytes], line: int, begin: int, end: int, values: dict[st
 
 
 def _break(stream: IO[bytes], line: int, begin: int, error: Exception) -> Broken:
-    """What cannot be read any more, with the file's bytes from the last whole item on."""
+    """What cannot be read any more, with the file's bytes from the last tag of the last whole item on."""
     raw = os.pread(stream.fileno(), KEEP_BYTES, begin)
     if not raw.strip():
         return Broken(line, "empty", "the file is empty", raw)
