@@ -234,12 +234,16 @@ class Document:
             return adapter.validate_python(item)
         except ValidationError as error:
             found = error.errors(include_url=False)
-            problems += [f"{self.where((*loc, *e['loc']))}: {_said(e)}" for e in found]
+            problems += [f"{self.where((*loc, *_at(e)))}: {_said(e)}" for e in found]
             return None
 
 
 _RULE: TypeAdapter[Any] = TypeAdapter(Rule)
 _SENSOR: TypeAdapter[Sensor] = TypeAdapter(Sensor)
+
+
+def _at(error: ErrorDetails) -> Loc:
+    return (*error["loc"], "kind") if error["type"] == "union_tag_invalid" else error["loc"]
 
 
 def _said(error: ErrorDetails) -> str:
