@@ -60,6 +60,12 @@ class Checkpoint(_Part):
     bytes: int = Field(1_500_000, gt=0, description="of input after which a checkpoint comes early")
 
 
+class Time(_Part):
+    grace_s: float | None = Field(
+        None, ge=0, description="replaces every topic's lateness, in a replay's world"
+    )
+
+
 class Log(_Part):
     format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -77,12 +83,18 @@ class Settings(_Part):
     kafka: Kafka = Kafka()
     store: Store = Store()
     checkpoint: Checkpoint = Checkpoint()
+    time: Time = Time()
     log: Log = Log()
     data: Data = Data()
 
     @property
     def store_path(self) -> Path:
         return self.store.path or self.data.dir / "store.sqlite"
+
+    @property
+    def grace_us(self) -> int | None:
+        """Microseconds that replace every topic's lateness, or None."""
+        return None if self.time.grace_s is None else round(self.time.grace_s * 1_000_000)
 
 
 def names() -> dict[str, tuple[str, str]]:

@@ -60,20 +60,24 @@ class Judge:
     """Judges the records of (topic, partition) in the order of the log; every method takes the record's offset.
 
     `stamp` is the record's time in microseconds; the clock is its running maximum. What was seen before (an offset
-    at or below a bucket's) changes nothing: after a restore the same records may come again.
+    at or below a bucket's) changes nothing: after a restore the same records may come again. `late_us` replaces the
+    topic's L in a replay's world.
     """
 
-    def __init__(self, event: type[Event], partition: int, log_id: str) -> None:
+    def __init__(
+        self, event: type[Event], partition: int, log_id: str, late_us: Micros | None = None
+    ) -> None:
         self.topic = event.topic
         self.partition = partition
         self.log_id = log_id
         self.names = names_of(event)
         self._values = values_of(event)
-        self._late = self.topic.late_us
+        self._late = self.topic.late_us if late_us is None else late_us
         self._alone = self.topic.kind == "samples"
         self._sub = self.topic.series[len(self.topic.key) :]
         self.programs: dict[int, Program] = {EMPTY.version: EMPTY}
-        self.buckets = [_Bucket(self.programs) for _ in range(self.topic.buckets)]
+        self.buckets = self.topic.buckets
+        self._buckets = [_Bucket(self.programs) for _ in range(self.buckets)]
         self.dirty: set[int] = set()
         self.clock: Micros = 0
         self.offset = -1
@@ -86,8 +90,8 @@ class Judge:
         """A valid event; `digest` is of its bytes, to tell a repetition from a contradiction."""
         self._tick(offset, stamp)
         key = self.topic.key_of(event)
-        number = zlib.crc32(key.encode()) % len(self.buckets)
-        bucket = self.buckets[number]
+        number = zlib.crc32(key.encode()) % self.buckets
+        bucket = self._buckets[number]
         signals: list[Signal] = []
         if offset > bucket.offset:
             clock = max(self.clock, bucket.clock)
@@ -114,7 +118,7 @@ class Judge:
             self._advance(offset, stamp, signals)
         else:
             self.offset = offset
-            first = self.buckets[0]
+            first = self._buckets[0]
             if offset > first.offset:
                 first.counts[count] += 1
                 self.dirty.add(0)
@@ -125,7 +129,7 @@ class Judge:
         self._tick(offset, stamp)
         self.programs[program.version] = program
         signals: list[Signal] = []
-        for number, bucket in enumerate(self.buckets):
+        for number, bucket in enumerate(self._buckets):
             if offset <= bucket.offset or any(v == program.version for _, v in bucket.line.entries):
                 continue
             clock = max(self.clock, bucket.clock)
@@ -151,7 +155,7 @@ class Judge:
         if self.clock < self._next_due and offset > self._caught_up:
             return
         soonest = INF
-        for number, bucket in enumerate(self.buckets):
+        for number, bucket in enumerate(self._buckets):
             if offset > bucket.offset:
                 clock = max(self.clock, bucket.clock)
                 heap = bucket.heap
@@ -182,6 +186,9 @@ class Judge:
         ops = series.touch(clock, bucket.line)
         self._remind(bucket, series)
         if ops:
+            series.compact(
+                clock - self._late, bucket.line
+            )  # what is told holds the same horizon in every run
             told = [self._signal(bucket, series, op, offset, stamp, k, cause) for k, op in enumerate(ops)]
             series.announce(ops, [s.alarm_id for s in told])
             signals += told
@@ -195,7 +202,7 @@ class Judge:
 
     def _new(self, bucket: _Bucket, key: str, clock: Micros) -> Series:
         horizon = clock - self._late
-        version = bucket.line.at(horizon)
+        version = bucket.line.at(horizon - 1)
         series = Series(key, (version, self.programs[version].initial(key, None)), horizon)
         bucket.series[key] = series
         return series
@@ -203,7 +210,7 @@ class Judge:
     def _mine(self, key: str, number: int) -> bool:
         raw = key.encode()
         return (
-            zlib.crc32(raw) % len(self.buckets) == number
+            zlib.crc32(raw) % self.buckets == number
             and partition_of(raw, self.topic.partitions) == self.partition
         )
 
@@ -275,7 +282,7 @@ class Judge:
 
     def dump(self, number: int) -> bytes:
         """Bucket `number` as of the last record; what is quiet and past its horizon is forgotten on the way."""
-        bucket = self.buckets[number]
+        bucket = self._buckets[number]
         bucket.offset = self.offset
         bucket.clock = max(bucket.clock, self.clock)
         horizon = bucket.clock - self._late
@@ -287,7 +294,7 @@ class Judge:
         self.dirty.discard(number)
         return msgspec.msgpack.encode(
             (
-                (FORMAT, ENGINE, len(self.buckets), number),
+                (FORMAT, ENGINE, self.buckets, number),
                 bucket.offset,
                 bucket.clock,
                 bucket.line.entries[1:],
@@ -300,9 +307,9 @@ class Judge:
         """Versions of the rules that a saved bucket needs before it can be loaded. Raises FormatError."""
         return [v for _, v in self._parts(blob)[3]]
 
-    def load(self, blob: bytes) -> int:
+    def load(self, number: int, blob: bytes) -> int:
         """Put a saved bucket in place; the programs of its versions must be in `programs`. The offset it has seen."""
-        head, offset, clock, entries, counts, dumped = self._parts(blob)
+        _, offset, clock, entries, counts, dumped = self._parts(blob)
         bucket = _Bucket(self.programs)
         bucket.offset, bucket.clock, bucket.counts = offset, clock, Counter(counts)
         bucket.line = Timeline([(-INF, EMPTY.version), *((e, v) for e, v in entries)], self.programs)
@@ -310,7 +317,7 @@ class Judge:
             series = Series.load(data, clock, bucket.line)
             bucket.series[series.key] = series
             self._remind(bucket, series)
-        self.buckets[head[3]] = bucket
+        self._buckets[number] = bucket
         self._caught_up = max(self._caught_up, offset)
         return int(offset)
 
@@ -322,7 +329,7 @@ class Judge:
             raise FormatError(
                 f"{self.topic.name}/{self.partition}: a saved bucket cannot be read: {error}"
             ) from error
-        mine = [FORMAT, ENGINE, len(self.buckets), number]
+        mine = [FORMAT, ENGINE, self.buckets, number]
         if parts[0] != mine or len(parts) != 6:
             raise FormatError(
                 f"{self.topic.name}/{self.partition}: saved as {parts[0]}, this engine reads {mine}"
@@ -332,10 +339,10 @@ class Judge:
     def counts(self) -> Counter[str]:
         """stored, late, duplicate, conflict and rejected so far."""
         total: Counter[str] = Counter()
-        for bucket in self.buckets:
+        for bucket in self._buckets:
             total.update(bucket.counts)
         return total
 
     def size(self) -> int:
         """How many series are held."""
-        return sum(len(b.series) for b in self.buckets)
+        return sum(len(b.series) for b in self._buckets)

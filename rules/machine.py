@@ -6,7 +6,7 @@ sample at t. States are plain tuples (None is quiet), so that a snapshot is the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +17,13 @@ INF: Micros = 1 << 62
 
 #: (observed_at, event_id, sub-series, offset, revision, digest of the bytes, values). Ordered by its first two.
 Sample = tuple[int, str, str, int, int, int, tuple[Any, ...]]
-T, ID, SUB, OFFSET, REVISION, DIGEST, VALUES = range(7)
+T: Final = 0
+ID: Final = 1
+SUB: Final = 2
+OFFSET: Final = 3
+REVISION: Final = 4
+DIGEST: Final = 5
+VALUES: Final = 6
 
 Test = "Callable[[tuple[Any, ...]], bool | None]"
 
@@ -53,7 +59,7 @@ class Level(NamedTuple):
 
 
 # Levels' state: (one (pending since, active since, clear since) a level, start, rank, peak, evidence)
-_OFF = (None, None, None)
+_OFF: tuple[Any, Any, Any] = (None, None, None)
 
 
 class Levels:
@@ -62,7 +68,7 @@ class Levels:
     def __init__(self, levels: Sequence[Level], sign: int = 1) -> None:
         self.levels = tuple(levels)
         self.sign = sign
-        self._quiet = (tuple(_OFF for _ in levels), None, len(levels) + 9, None, ())
+        self._quiet: Any = (tuple(_OFF for _ in levels), None, len(levels) + 9, None, ())
 
     def feed(
         self,
@@ -76,7 +82,7 @@ class Levels:
         """`marks` are (raise, clear) for each level; None where the sample says nothing. `seen`: the evidence."""
         machines, start, rank, peak, evidence = state or self._quiet
         idle = all(m is _OFF or m == _OFF for m in machines)
-        after = []
+        after: list[Any] = []
         for level, (pend, on, fall), (raised, cleared) in zip(self.levels, machines, marks, strict=True):
             if raised:
                 if on is not None:
@@ -116,7 +122,7 @@ class Levels:
     def expire(self, state: Any, upto: Micros, closed: list[Episode]) -> Any:
         while state is not None and (now := self.due(state)) <= upto:
             machines, start, rank, peak, evidence = state
-            after = []
+            after: list[Any] = []
             for level, (pend, on, fall) in zip(self.levels, machines, strict=True):
                 if on is None and pend is not None and pend + level.for_ <= now:
                     after.append((None, now, None))

@@ -100,19 +100,18 @@ class Series:
 
     # --- the fold -----------------------------------------------------------------------------------------------
 
-    def _run(
+    def _fold(
         self,
         core: tuple[int, tuple[Any, ...]],
         samples: Sequence[Sample],
-        upto: Micros,
         line: Timeline,
         closed: list[tuple[str, Episode]],
     ) -> tuple[int, tuple[Any, ...]]:
-        """Fold samples (all at or before `upto`) and everything that is due at or before `upto`."""
+        """Fold samples, each after everything that is due at or before it."""
         for sample in samples:
             version, states = self._expire(core, sample[T], line, closed)
             core = (version, line.programs[version].feed(states, sample, closed))
-        return self._expire(core, upto, line, closed)
+        return core
 
     def _expire(
         self,
@@ -173,22 +172,16 @@ class Series:
     def touch(self, clock: Micros, line: Timeline) -> list[Op]:
         """Bring the head to `clock` and tell what changed since the last time."""
         before = len(self.closed), self.head
-        if self.folded < 0:
-            self.closed = []
-            self.folded = bisect_left(self.samples, (clock + 1, ""))
-            self.head = self._run(self.core, self.samples[: self.folded], clock, line, self.closed)
+        again = self.folded < 0
+        if again:
+            self.closed, self.folded, self.head = [], 0, self.core
+        ready = bisect_left(self.samples, (clock + 1, ""), lo=self.folded)
+        fed = self._fold(self.head, self.samples[self.folded : ready], line, self.closed)
+        self.head = self._expire(fed, clock, line, self.closed)
+        self.folded = ready
+        if again or self.head[1] is not fed[1]:
             self.acted = clock
-            changed = True
-        else:
-            if self.due <= clock:
-                self.acted = clock
-            ready = self.folded
-            samples = self.samples
-            while ready < len(samples) and samples[ready][T] <= clock:
-                ready += 1
-            self.head = self._run(self.head, samples[self.folded : ready], clock, line, self.closed)
-            self.folded = ready
-            changed = before[0] != len(self.closed) or before[1] != self.head
+        changed = again or before != (len(self.closed), self.head)
         version, states = self.head
         self.due = min(line.programs[version].due(states), line.change(version)[0])
         if self.folded < len(self.samples):
@@ -200,7 +193,7 @@ class Series:
         if horizon <= self.horizon:
             return
         n = bisect_left(self.samples, (horizon, ""))
-        self.core = self._run(self.core, self.samples[:n], horizon - 1, line, [])
+        self.core = self._expire(self._fold(self.core, self.samples[:n], line, []), horizon - 1, line, [])
         del self.samples[:n]
         if self.folded >= 0:
             self.folded -= n

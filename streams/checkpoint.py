@@ -16,16 +16,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiokafka import TopicPartition
-from faust.types import TP
 
 from bus import clients
-from rules.judge import FormatError
+from rules import judge, lifecycle
 from streams.metrics import CHECKPOINT_BYTES, CHECKPOINT_SECONDS, REBUILT, log
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable
 
     from aiokafka import AIOKafkaProducer
+    from faust.types import TP
 
     from streams.consumer import ChunkApp
 
@@ -41,9 +41,9 @@ class Machine(Protocol):
     dirty: set[int]
 
     @property
-    def buckets(self) -> Sequence[Any]: ...
-    def dump(self, number: int) -> bytes: ...
-    def load(self, blob: bytes) -> int: ...
+    def buckets(self) -> int: ...
+    def dump(self, number: int, /) -> bytes: ...
+    def load(self, number: int, blob: bytes, /) -> int: ...
 
 
 @dataclass(eq=False)
@@ -61,7 +61,9 @@ class Held:
     bytes_in: int = 0  # since the last complete checkpoint
     seen: float = 0.0  # loop time of the last record
     others: dict[int, list[bytes]] = field(default_factory=dict)  # keys of earlier writers, by bucket
-    written: dict[int, int] = field(default_factory=dict)  # bytes written to the snapshots when a bucket last was
+    written: dict[int, int] = field(
+        default_factory=dict
+    )  # bytes written to the snapshots when a bucket last was
     task: asyncio.Task[None] | None = None
 
 
@@ -140,7 +142,9 @@ class Checkpoints:
             fresh.append((tp, committed))
         snapshots = await self._read({self._place(tp) for tp, _ in fresh}) if fresh else {}
         for tp, committed in fresh:
-            self.held[tp] = held = await self._restore(tp, committed, generation, snapshots.get(_name(tp), {}))
+            self.held[tp] = held = await self._restore(
+                tp, committed, generation, snapshots.get(_name(tp), {})
+            )
             held.task = asyncio.create_task(self._keep(held))
 
     async def _restore(self, tp: TP, committed: int, generation: int, found: dict[int, list[_Saved]]) -> Held:
@@ -148,12 +152,12 @@ class Checkpoints:
         best = {number: max(saved, key=lambda s: s.offset) for number, saved in found.items()}
         try:
             await self.prepare(tp, machine, [s.blob for s in best.values()])
-            offsets = {number: max(machine.load(s.blob), committed - 1) for number, s in best.items()}
-        except FormatError as error:
-            log.error("checkpoint of %s cannot be used, rebuilding from the log: %s", _name(tp), error)  # noqa: TRY400
+            offsets = {number: max(machine.load(number, s.blob), committed - 1) for number, s in best.items()}
+        except (judge.FormatError, lifecycle.FormatError) as error:
+            log.error("checkpoint of %s cannot be used, rebuilding from the log: %s", _name(tp), error)
             REBUILT.inc()
             machine, offsets, committed = self.new(tp), {}, 0
-        saved = [offsets.get(n, committed - 1) for n in range(len(machine.buckets))]
+        saved = [offsets.get(n, committed - 1) for n in range(machine.buckets)]
         held = Held(tp, machine, generation, min([*saved, committed - 1]), saved)
         held.seen = asyncio.get_running_loop().time()
         held.others = {n: [s.key for s in all_] for n, all_ in found.items()}
@@ -179,7 +183,9 @@ class Checkpoints:
         for key, value in latest.items():
             name, number, _writer = key.decode().rsplit("/", 2)
             offset = _OFFSET.unpack_from(value)[0]
-            found.setdefault(name, {}).setdefault(int(number), []).append(_Saved(key, offset, value[_OFFSET.size :]))
+            found.setdefault(name, {}).setdefault(int(number), []).append(
+                _Saved(key, offset, value[_OFFSET.size :])
+            )
         return found
 
     # --- saving -------------------------------------------------------------------------------------------------
@@ -210,7 +216,7 @@ class Checkpoints:
         producer = await self.sender()
         machine, bytes_in = held.machine, held.bytes_in
         acks: list[tuple[int, int, Any]] = []
-        for number in range(len(machine.buckets)):
+        for number in range(machine.buckets):
             async with held.lock:
                 offset = held.offset
                 old = self._bytes_written - held.written.get(number, 0) > REWRITE_AFTER_BYTES

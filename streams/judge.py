@@ -1,0 +1,211 @@
+"""The judge: source topics in, signals out. Decodes, steps the pure core, sends; decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from bus import clients, headers, topics
+from models import catalogue
+from models.alarm import SIGNAL_TYPE
+from models.base import micros
+from models.decode import Rejection, decode
+from rules.judge import Judge
+from rules.program import Program, compile_program
+from rules.spec import RuleSet
+from streams.checkpoint import Checkpoints, Held, Machine
+from streams.consumer import ChunkApp
+from streams.metrics import EVENTS, GAPS, SERIES, SIGNALS, log
+
+if TYPE_CHECKING:
+    from faust.types import TP
+
+    from models.alarm import Signal
+    from settings import Settings
+
+SOURCE = "/citywatch/judge"
+
+#: An idle partition's clock is moved by its owner this long after the last record.
+CLOCK_AFTER_S = 1.0
+
+
+class JudgeWork:
+    """What the judge app does with chunks; one object a worker."""
+
+    def __init__(self, app: ChunkApp, settings: Settings, bootstrap: str, log_id: str) -> None:
+        self.app, self.settings, self.bootstrap, self.log_id = app, settings, bootstrap, log_id
+        self.prefix = settings.kafka.prefix
+        self.events = {clients.name(self.prefix, e.topic.name): e for e in catalogue.events()}
+        self.sets: dict[int, RuleSet] = {}
+        self.alarm_input = clients.name(self.prefix, catalogue.ALARM_INPUT)
+        self.ledger = clients.name(self.prefix, catalogue.LEDGER)
+        self.checkpoints = Checkpoints(
+            app,
+            bootstrap=bootstrap,
+            topic=clients.name(self.prefix, catalogue.JUDGE_STATE),
+            partitions=next(t.partitions for t in catalogue.PLATFORM if t.name == catalogue.JUDGE_STATE),
+            sources=frozenset(self.events),
+            new=self._new,
+            prepare=self._prepare,
+            after=self._report,
+            seconds=settings.checkpoint.seconds,
+            volume=settings.checkpoint.bytes,
+            rewrite=settings.kafka.embedded,
+        )
+        self._reported: dict[TP, dict[str, int]] = {}
+
+    def _new(self, tp: TP) -> Judge:
+        return Judge(self.events[tp.topic], tp.partition, self.log_id, self.settings.grace_us)
+
+    # --- rules --------------------------------------------------------------------------------------------------
+
+    async def program(self, version: int, topic: str) -> Program:
+        """The rules of a version for one topic, fetched from the log when first needed."""
+        if version not in self.sets:
+            found = RuleSet.parse(await topics.fetch_rules(self.bootstrap, self.prefix, version))
+            self.sets[version] = found
+            log.info("rules version %d: %d rules", version, len(found.rules))
+        return compile_program(self.sets[version], version, self.events[topic])
+
+    async def _prepare(self, tp: TP, machine: Machine, blobs: list[bytes]) -> None:
+        judge: Any = machine
+        for version in {v for blob in blobs for v in judge.versions(blob)}:
+            judge.programs[version] = await self.program(version, tp.topic)
+
+    async def _controls(self, records: list[Any], topic: str) -> dict[int, tuple[int, Program]]:
+        """The control records of a chunk by offset: (effective from, program)."""
+        found = {}
+        for record in records:
+            if record.key is None and headers.type_of(record.headers) == headers.CONTROL:
+                said = json.loads(record.value)
+                found[record.offset] = (said["effective_from"], await self.program(said["version"], topic))
+        return found
+
+    # --- chunks -------------------------------------------------------------------------------------------------
+
+    async def take(self, message: Any) -> None:
+        """Judge one chunk and send its signals; their acknowledgements are the next checkpoint's to await."""
+        if self.checkpoints.current(message) is None:
+            return
+        controls = await self._controls(message.value, message.topic)
+        producer = await self.checkpoints.sender()
+        held = self.checkpoints.current(message)
+        if held is None:
+            return
+        async with held.lock:
+            if self.checkpoints.current(message) is not held:
+                return
+            for signal in self._step(held, message.value, controls):
+                SIGNALS.labels(signal.topic, signal.op).inc()
+                sent = await producer.send(
+                    self.alarm_input,
+                    signal.model_dump_json(exclude_none=True).encode(),
+                    key=signal.fingerprint.encode(),
+                    partition=0,
+                    timestamp_ms=int(signal.stamp.timestamp() * 1000),
+                    headers=headers.headers(
+                        f"{signal.alarm_id}/{signal.offset}/{signal.k}",
+                        SIGNAL_TYPE,
+                        SOURCE,
+                        micros(signal.stamp),
+                    ),
+                )
+                held.pending.append(sent)
+
+    def _step(self, held: Held, records: list[Any], controls: dict[int, tuple[int, Program]]) -> list[Signal]:
+        """No await in here: a chunk is in the state as a whole or not at all."""
+        judge: Judge = held.machine
+        event_class = self.events[held.tp.topic]
+        signals: list[Signal] = []
+        before = judge.counts()
+        for record in records:
+            offset: int = record.offset
+            if offset <= held.offset:
+                continue
+            if offset > held.offset + 1 and held.offset >= 0:
+                GAPS.labels("judge", event_class.topic.name).inc(offset - held.offset - 1)
+            held.offset = offset
+            stamp = record.timestamp * 1000
+            value = record.value
+            if not value and record.key is None and headers.type_of(record.headers) == headers.CLOCK:
+                signals += judge.pass_by(offset, stamp)
+            elif offset in controls:
+                effective, program = controls[offset]
+                signals += judge.control(offset, stamp, effective, program)
+            else:
+                found = decode(event_class, value, stamp, record.key or b"")
+                if isinstance(found, Rejection):
+                    signals += judge.pass_by(offset, stamp, "rejected")
+                else:
+                    signals += judge.event(offset, stamp, found, zlib.crc32(value))
+            held.bytes_in += len(value or b"") + 200
+        held.seen = asyncio.get_running_loop().time()
+        for verdict, n in (judge.counts() - before).items():
+            EVENTS.labels("judge", event_class.topic.name, verdict).inc(n)
+        return signals
+
+    # --- beside the chunks --------------------------------------------------------------------------------------
+
+    async def _report(self, held: Held) -> None:
+        """Publish what was counted, for the ledger; part of every checkpoint."""
+        async with held.lock:
+            judge: Judge = held.machine
+            counts, offset, clock = dict(judge.counts()), held.offset, judge.clock
+        topic = self.events[held.tp.topic].topic.name
+        SERIES.labels(topic, str(held.tp.partition)).set(judge.size())
+        if counts == self._reported.get(held.tp):
+            return
+        key = f"{self.log_id}/{topic}/{held.tp.partition}"
+        body = {
+            "log": self.log_id,
+            "topic": topic,
+            "partition": held.tp.partition,
+            "position": offset,
+            **counts,
+        }
+        producer = await self.checkpoints.sender()
+        await producer.send_and_wait(
+            self.ledger,
+            json.dumps(body, sort_keys=True).encode(),
+            key=key.encode(),
+            headers=headers.headers(f"{key}/{offset}", catalogue.LEDGER, SOURCE, clock),
+        )
+        self._reported[held.tp] = counts
+
+    async def tick(self) -> None:
+        """Append a clock record to each partition that is read to its end and idle: so that silence has a time."""
+        now = asyncio.get_running_loop().time()
+        producer = await self.checkpoints.sender()
+        for tp, held in list(self.checkpoints.held.items()):
+            if now - held.seen < CLOCK_AFTER_S:
+                continue
+            end = self.app.consumer.highwater(tp)
+            if end is not None and held.offset + 1 >= end:
+                held.seen = now
+                clock = headers.clock_record()
+                await producer.send(tp.topic, clock.value, partition=tp.partition, headers=clock.headers)
+
+
+def create(settings: Settings, bootstrap: str, log_id: str) -> ChunkApp:
+    """The judge's Faust app."""
+    app = ChunkApp(
+        f"{settings.kafka.prefix}citywatch-judge",
+        bootstrap=bootstrap,
+        fetch_wait_ms=settings.kafka.fetch_wait_ms,
+        datadir=str(settings.data.dir / "faust-judge"),
+    )
+    work = JudgeWork(app, settings, bootstrap, log_id)
+
+    async def judge(stream: Any) -> None:
+        async for event in stream.noack().events():
+            try:
+                await work.take(event.message)
+            except Exception as error:  # noqa: BLE001 - never out of the loop: Faust would skip the chunk and go on
+                await app.crash(error)
+
+    app.agent(app.chunks_of(work.events), name="judge")(judge)
+    if settings.kafka.clock == "log":
+        app.timer(0.5)(work.tick)
+    return app

@@ -1,0 +1,239 @@
+"""The store's app: source topics, rejects, alarms and the ledger's counts into the time-series store.
+
+Stateless and idempotent: what is read again is written again, to the same effect. An offset is committed when the
+store has what came before it, so that an outage of the store pauses this app and loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from bus import clients, headers
+from bus.rejects import reject
+from models import catalogue
+from models.base import micros
+from models.decode import Rejection, decode
+from sinks.contract import Point, Record, Rejected, Unavailable
+from sinks.points import pointer
+from streams.consumer import ChunkApp
+from streams.domain import domains
+from streams.metrics import EVENTS, REJECTED, STORE_PAUSED, STORE_POINTS, log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from faust.types import TP
+
+    from models.base import Event
+    from models.decode import Reason
+    from settings import Settings
+    from sinks.contract import Kept, Store
+
+#: Points of one write. A store is fastest with some thousands at once, and memory is bounded by a few of these.
+BATCH = 5000
+#: Chunks waiting for the store before the fetch itself waits.
+WAITING = 32
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """One chunk made ready to write, and where its partition stands when it is written."""
+
+    tp: TP
+    next_offset: int
+    points: list[tuple[Point, Any]] = field(default_factory=list)  # with the record it came from
+    refused: list[tuple[Any, Reason, str]] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+
+
+class StoreWork:
+    """What the store app does with chunks; one object a worker."""
+
+    def __init__(self, app: ChunkApp, settings: Settings, bootstrap: str, log_id: str, store: Store) -> None:
+        self.app, self.bootstrap, self.log_id, self.store = app, bootstrap, log_id, store
+        self.grace_us = settings.grace_us
+        prefix = settings.kafka.prefix
+        self.kinds: dict[str, tuple[type[Event], Callable[[Event, bool], Point]]] = {
+            clients.name(prefix, name): (d.event, pointer(d.event, d.fields, d.tags))
+            for name, d in domains().items()
+        }
+        self.kept: dict[str, Kept] = {clients.name(prefix, topic): kind for topic, kind in _KEPT.items()}
+        self.rejected = clients.name(prefix, catalogue.REJECTED)
+        self.queue: asyncio.Queue[_Chunk] = asyncio.Queue(maxsize=WAITING)
+        self.producer: Any = None
+
+    @property
+    def topics(self) -> list[str]:
+        return [*self.kinds, *self.kept]
+
+    async def take(self, message: Any) -> None:
+        """Make one chunk ready; waits while the store is behind."""
+        make = self._kept if message.topic in self.kept else self._points
+        await self.queue.put(make(message.tp, message.value))
+
+    def _points(self, tp: TP, records: list[Any]) -> _Chunk:
+        event_class, point = self.kinds[tp.topic]
+        topic = event_class.topic
+        chunk = _Chunk(tp, records[-1].offset + 1)
+        late = 0
+        late_us = topic.late_us if self.grace_us is None else self.grace_us
+        for record in records:
+            if record.key is None and not headers.is_event(record.headers):
+                continue
+            stamp = record.timestamp * 1000
+            found = decode(event_class, record.value, stamp, record.key or b"")
+            if isinstance(found, Rejection):
+                chunk.refused.append((record, found.reason, found.detail))
+                continue
+            is_late = stamp - found.at > late_us
+            late += is_late
+            chunk.points.append((point(found, is_late), record))
+        EVENTS.labels("store", topic.name, "late").inc(late)
+        EVENTS.labels("store", topic.name, "stored").inc(len(chunk.points) - late)
+        return chunk
+
+    def _kept(self, tp: TP, records: list[Any]) -> _Chunk:
+        chunk = _Chunk(tp, records[-1].offset + 1)
+        kind = self.kept[tp.topic]
+        for record in records:
+            if not record.value:
+                continue
+            try:
+                chunk.records.append(_READ[kind](record))
+            except (ValueError, KeyError, TypeError) as error:
+                if kind != "rejected":  # what is refused among the rejects would be refused for ever
+                    chunk.refused.append((record, "not_json", f"{type(error).__name__}: {error}"))
+                log.warning("a record of %s at offset %d cannot be kept: %s", tp.topic, record.offset, error)
+        return chunk
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Write what is ready, for as long as the app runs."""
+        self.producer = clients.aio_producer(self.bootstrap)
+        await self.producer.start()
+        while True:
+            chunks = [await self.queue.get()]
+            points = len(chunks[0].points)
+            while points < BATCH and not self.queue.empty():
+                chunks.append(self.queue.get_nowait())
+                points += len(chunks[-1].points)
+            await self._write(chunks)
+            for chunk in chunks:
+                self.app.positions[chunk.tp] = chunk.next_offset
+
+    async def _write(self, chunks: list[_Chunk]) -> None:
+        points = [pair for chunk in chunks for pair in chunk.points]
+        refused = [(chunk.tp.topic, *r) for chunk in chunks for r in chunk.refused]
+        records = [r for chunk in chunks for r in chunk.records]
+        if points:
+            source = {id(point): record for point, record in points}
+            for point, why in await self._insist(self.store.write, [p for p, _ in points]):
+                record = source[id(point)]
+                refused.append((record.topic, record, "refused_by_store", why))
+            STORE_POINTS.inc(len(points))
+        if records:
+            await self._insist(self.store.keep, records)
+        acks = []
+        for name, record, reason, detail in refused:
+            topic = self.kinds[name][0].topic.name if name in self.kinds else name
+            REJECTED.labels(topic, reason).inc()
+            acks.append(
+                await self.producer.send(self.rejected, **reject(self.log_id, topic, record, reason, detail))
+            )
+        await asyncio.gather(*acks)
+
+    async def _insist(self, write: Callable[[Any], Any], what: list[Any]) -> list[tuple[Point, str]]:
+        """Write until the store has it: an outage is waited out. The points it refuses for good."""
+        while True:
+            try:
+                await write(what)
+            except Unavailable as outage:
+                STORE_PAUSED.set(1)
+                log.warning("the store does not answer, waiting %.1f s: %s", outage.wait, outage.reason)
+                await asyncio.sleep(outage.wait)
+            except Rejected as refusal:
+                STORE_PAUSED.set(0)
+                return list(refusal.points)
+            else:
+                STORE_PAUSED.set(0)
+                return []
+
+
+# --- whole records ------------------------------------------------------------------------------------------------
+
+
+def _alarm_event(record: Any) -> Record:
+    body = json.loads(record.value)
+    return Record("alarm_event", body["id"], record.timestamp * 1000, body)
+
+
+def _alarm(record: Any) -> Record:
+    body = json.loads(record.value)
+    return Record("alarm", body["alarm_id"], micros(datetime.fromisoformat(body["start"])), body)
+
+
+def _rejected(record: Any) -> Record:
+    return _kept_reject(record.value, record.timestamp)
+
+
+def _kept_reject(value: bytes, stamp_ms: int) -> Record:
+    body = json.loads(value)
+    base64.b64decode(body["bytes"], validate=True)
+    return Record("rejected", body["id"], stamp_ms * 1000, body)
+
+
+def _ledger(record: Any) -> Record:
+    body = json.loads(record.value)
+    return Record(
+        "ledger", f"{body['log']}/{body['topic']}/{body['partition']}", record.timestamp * 1000, body
+    )
+
+
+_KEPT: dict[str, Kept] = {
+    catalogue.ALARM_EVENT: "alarm_event",
+    catalogue.ALARM_STATE: "alarm",
+    catalogue.REJECTED: "rejected",
+    catalogue.LEDGER: "ledger",
+}
+_READ: dict[Kept, Callable[[Any], Record]] = {
+    "alarm_event": _alarm_event,
+    "alarm": _alarm,
+    "rejected": _rejected,
+    "ledger": _ledger,
+}
+
+
+def create(settings: Settings, bootstrap: str, log_id: str, store: Store) -> ChunkApp:
+    """The store's Faust app, writing to `store`."""
+    app = ChunkApp(
+        f"{settings.kafka.prefix}citywatch-store",
+        bootstrap=bootstrap,
+        fetch_wait_ms=settings.kafka.fetch_wait_ms,
+        datadir=str(settings.data.dir / "faust-store"),
+    )
+    work = StoreWork(app, settings, bootstrap, log_id, store)
+
+    async def take(stream: Any) -> None:
+        async for event in stream.noack().events():
+            try:
+                await work.take(event.message)
+            except Exception as error:  # noqa: BLE001 - never out of the loop: Faust would skip the chunk and go on
+                await app.crash(error)
+
+    async def write() -> None:
+        try:
+            await work.run()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a writer that ended would hold everything back in silence
+            await app.crash(error)
+
+    app.agent(app.chunks_of(work.topics), name="store")(take)
+    app.task(write)
+    return app
