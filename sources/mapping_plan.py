@@ -307,8 +307,10 @@ class Bound:
         if not makings:
             globs = sorted({glob for m in feed.events for glob in m.files})
             raise MappingError(f"{path}: {feed.name} takes no file of this name, only {', '.join(globs)}")
-        if not path.is_file():
-            raise MappingError(f"{path}: no such file")
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise MappingError(f"{path}: cannot be read: {error.strerror}") from error
         self.reader: Csv | Json | JsonLines | Xml = _reader_of(feed)
         names: tuple[str, ...] | None = None
         if isinstance(self.reader, Csv):
@@ -328,10 +330,7 @@ class Bound:
         self.to_us = micros(local(feed.valid.to, feed.zone)) if feed.valid.to else _LAST
 
     def _names(self, feed: Feed, reader: Csv, makings: list[Making]) -> tuple[str, ...]:
-        try:
-            names = reader.names(self.path)
-        except OSError as error:
-            raise MappingError(f"{self.path}: cannot be read: {error.strerror}") from error
+        names = reader.names(self.path)
         if not names:
             raise MappingError(f"{self.path}:1: a header with the names of the columns is expected")
         twice = sorted({name for name in names if names.count(name) > 1})

@@ -295,11 +295,12 @@ class Json:
     def rows(self, path: Path) -> Iterator[Row | Broken]:
         raw = path.read_bytes()
         text = raw.removeprefix(_BOM)
-        items = self._items(text)
-        if isinstance(items, Broken):
-            yield items._replace(line=1, raw=raw)
+        found = self._items(text)
+        if isinstance(found, Broken):
+            yield found._replace(line=1, raw=raw)
             return
-        at, line = 0, 1
+        at, items = found
+        line = 1 + text.count(b"\n", 0, at)
         for item in map(bytes, items):
             start = text.index(item, at)
             line += text.count(b"\n", at, start)
@@ -307,19 +308,20 @@ class Json:
             line += item.count(b"\n")
             at = start + len(item)
 
-    def _items(self, text: bytes) -> list[msgspec.Raw] | Broken:
+    def _items(self, text: bytes) -> tuple[int, list[msgspec.Raw]] | Broken:
+        """The items, and where their list begins."""
         if not text.strip():
             return Broken(1, "empty", "the file is empty", b"")
-        node: Any = text
+        node = msgspec.Raw(text)
         for key in self.path:
-            node = _parsed(node, dict[str, msgspec.Raw])
-            if isinstance(node, Broken):
-                return node
-            if key not in node:
+            found: dict[str, msgspec.Raw] | Broken = _parsed(node, dict[str, msgspec.Raw])
+            if isinstance(found, Broken):
+                return found
+            if key not in found:
                 return Broken(1, "schema", f"no {key!r} on the path {'.'.join(self.path)} to the list", b"")
-            node = node[key]
-        found: list[msgspec.Raw] | Broken = _parsed(node, list[msgspec.Raw])
-        return found
+            node = found[key]
+        items: list[msgspec.Raw] | Broken = _parsed(node, list[msgspec.Raw])
+        return items if isinstance(items, Broken) else (text.index(bytes(node)), items)
 
 
 # --- XML

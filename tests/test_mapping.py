@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.base import micros, moment
+from sources import readers
 from sources.mapping import Bad, Fed, MappingError, load, shipped, try_
 from sources.mapping_grammar import UNITS
 from sources.mapping_values import moment_of
@@ -140,6 +141,17 @@ def test_the_shipped_feeds_load():
     assert {load(name).name for name in shipped()} == {*shipped()}
 
 
+def test_the_mapping_in_the_documentation_is_one(tmp_path):
+    text = (Path(__file__).parents[1] / "docs" / "mapping.md").read_text("utf-8")
+    path = written(tmp_path, text.split("```yaml\n")[1].split("```")[0], "feed.yaml")
+    data = written(
+        tmp_path, "district,gauge,measured,level_ft,lat,lon\nHong Hai,7,01/02/2026 07:00,10,20.9,107.1\n"
+    )
+    (item,) = load(path).read([data], TOKENS)
+    assert (item.event.station_id, item.event.level_m) == ("Hong Hai-7", 10 * 0.3048)
+    assert all(f"`{unit}`" in text for unit in UNITS)
+
+
 # --- Files that are none of the feed's
 
 
@@ -174,6 +186,11 @@ def test_a_file_of_another_name_is_refused(tmp_path):
     path = written(tmp_path, "timestamp,value\n2014-01-01 00:00:00,1\n", "machine_temperature.csv")
     with pytest.raises(MappingError, match=r"nab takes no file of this name, only TravelTime_\*\.csv, occ"):
         load("nab").read([path], TOKENS)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(MappingError, match=r"gone.csv: cannot be read: No such file"):
+        feed(tmp_path).read([tmp_path / "gone.csv"], TOKENS)
 
 
 def test_rows_are_counted_in_one_file_only(tmp_path):
@@ -252,6 +269,13 @@ def test_a_json_document_that_does_not_parse_is_one_reject(tmp_path):
     assert (reject.reason, reject.raw) == ("not_json", path.read_bytes())
 
 
+def test_an_item_is_placed_by_its_line_even_after_its_own_like(tmp_path):
+    mapping = load(CASES / "stations" / "feed.yaml")
+    row = '{"id": "a", "sampled": [0], "got": 1767225700}'
+    text = f'{{"last": {row},\n"network": {{"stations": [\n{row},\n\n{row}]}}}}'
+    assert [item.line for item in mapping.read([written(tmp_path, text)], TOKENS)] == [3, 5]
+
+
 def test_an_xml_bomb_is_refused_whole(tmp_path):
     bomb = b'<!DOCTYPE r [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><r><item>&b;</item></r>'
     (reject,) = load(CASES / "roll" / "feed.yaml").read([written(tmp_path, bomb)], TOKENS)
@@ -265,6 +289,7 @@ JUNK = st.one_of(
 ).map(lambda line: line.replace(b"\n", b""))
 
 
+@settings(deadline=None)  # files are written: the machine may be busy
 @given(st.lists(st.one_of(JUNK, st.booleans()), max_size=30))
 def test_no_junk_costs_a_csv_neighbour(tmp_path_factory, lines):
     # True and False stand for good rows, with and without quotes; everything else is junk.
@@ -286,6 +311,7 @@ def test_no_junk_costs_a_csv_neighbour(tmp_path_factory, lines):
             assert line in bytes_told or line.count(b",") == 2
 
 
+@settings(deadline=None)  # files are written: the machine may be busy
 @given(st.lists(st.one_of(JUNK, st.none()), max_size=30))
 def test_no_junk_costs_a_json_neighbour(tmp_path_factory, lines):
     tmp_path = tmp_path_factory.mktemp("junk")
@@ -347,11 +373,20 @@ def test_sorted_puts_all_files_in_the_order_of_time_and_equals_stay_as_given(tmp
     ]
 
 
-def test_reading_in_file_order_holds_no_rows(tmp_path):
-    path = written(tmp_path, ROWS)
+def test_reading_in_file_order_holds_no_rows(tmp_path, monkeypatch):
+    path, lines = written(tmp_path, ROWS), readers._lines
+    asked = []
+
+    def counted(stream):
+        for line in lines(stream):
+            asked.append(line.number)
+            yield line
+
+    monkeypatch.setattr(readers, "_lines", counted)
     items = feed(tmp_path).read([path], TOKENS)
-    assert next(items).event.station_id == "a"  # before the rest is read
-    path.write_bytes(b"")
+    asked.clear()  # the header was looked at
+    assert next(items).event.station_id == "a"
+    assert asked[-1] == 2
     items.close()
 
 
