@@ -1,0 +1,246 @@
+"""`citywatch replay`: feed recorded input, wait until all is judged and stored, print the ledger, leave."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sinks.ledger import ledger
+
+from bus import clients
+from bus.clients import Feeder
+from bus.room import Room
+from commands.world import World, now_us, running
+from models import catalogue
+from models.base import moment
+from rules import load
+from rules.spec import Registry, RuleSet
+from sinks.sqlite import SqliteStore
+from sources import mapping as mappings
+from sources.replay import Replay
+from sources.tokens import load_tokens
+
+if TYPE_CHECKING:
+    from bus.clients import Partition
+    from settings import Settings
+    from sources.mapping import Mapping
+
+GROUPS = ("judge", "store")
+
+_EXAMPLES = """\
+With nothing running, replay starts an embedded broker and workers of its own, feeds, waits until everything is
+judged and stored, prints the ledger and leaves. The store in --data can then be asked.
+
+examples:
+  citywatch replay los_speed.csv --mapping metr-la --data /tmp/la
+  citywatch query traffic_flow --every 1h --agg mean --data /tmp/la
+  citywatch replay my.csv --mapping my-feed.yaml --rules my-rules.yaml --grace 60
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EXAMPLES
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recorded input")
+    parser.add_argument(
+        "--mapping", required=True, metavar="NAME|FILE", help="how to read it: `citywatch mapping list`"
+    )
+    parser.add_argument(
+        "--speed", default=None, help="max (the default), or recorded time per real time: 1x, 60x"
+    )
+    parser.add_argument(
+        "--grace", type=float, metavar="SECONDS", help="how late an event may be; else the feed says"
+    )
+    parser.add_argument(
+        "--rules", action="append", type=Path, metavar="FILE", help="judge by these instead of ours"
+    )
+    parser.add_argument(
+        "--shift", choices=("now",), help="feed into the city that runs, as if it happened now"
+    )
+    parser.add_argument("--json", action="store_true", help="end with one summary object on stdout")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    mapping = mappings.load(args.mapping)
+    pace = _pace(args.speed, live=bool(args.shift))
+    missing = [str(f) for f in args.files if not f.is_file()]
+    if missing:
+        raise ValueError(f"no such file: {', '.join(missing)}")
+    settings.data.dir.mkdir(parents=True, exist_ok=True)
+    if args.shift:
+        return asyncio.run(_into_live(args, settings, mapping, pace))
+    grace = args.grace if args.grace is not None else mapping.grace and mapping.grace.total_seconds()
+    world = World(
+        settings,
+        _rules(args.rules),
+        clock="writer",
+        effective_from=0,
+        stamp=0,
+        grace_s=grace,
+        prefix="" if settings.kafka.bootstrap is None else f"replay-{int(time.time())}.",
+    )
+    with world:
+        return asyncio.run(_own(args, settings, mapping, pace, world))
+
+
+def _rules(files: list[Path] | None) -> RuleSet:
+    """Ours are judged without the registry: the reference city's sensors are not in somebody's recording."""
+    return load.load(files) if files else load.default().model_copy(update={"registry": Registry()})
+
+
+def _pace(speed: str | None, *, live: bool) -> float | None:
+    if speed is None:
+        return 1.0 if live else None
+    if speed == "max":
+        return None
+    try:
+        pace = float(speed.removesuffix("x"))
+    except ValueError:
+        pace = 0.0
+    if pace <= 0:
+        raise ValueError(f"--speed {speed}: write max, 1x or 60x")
+    return pace
+
+
+async def _into_live(
+    args: argparse.Namespace, settings: Settings, mapping: Mapping, pace: float | None
+) -> int:
+    there = running(settings.data.dir)
+    bootstrap = settings.kafka.bootstrap or (there and there.bootstrap)
+    if not bootstrap:
+        raise clients.UnreachableError(
+            f"no citywatch runs on {settings.data.dir}: start `citywatch up` first"
+        )
+    async with Feeder(bootstrap) as feeder:
+        replay = Replay(mapping, feeder, None, settings.kafka.prefix, live=True, pace=pace, shift_now=True)
+        await replay.feed(mapping.read(args.files, load_tokens(settings.data.dir)), now_us)
+    fed = dict(replay.progress.events)
+    print(json.dumps({"fed": fed}) if args.json else f"fed {sum(fed.values()):,} events into {bootstrap}")
+    return 0
+
+
+async def _own(
+    args: argparse.Namespace, settings: Settings, mapping: Mapping, pace: float | None, world: World
+) -> int:
+    began = time.monotonic()
+    bootstrap, prefix = world.running.bootstrap, world.running.prefix
+    room = Room(bootstrap, _readers(prefix)) if world.running.embedded else None
+    watching = asyncio.create_task(_watch(world))
+    async with Feeder(bootstrap) as feeder:
+        replay = Replay(mapping, feeder, room, prefix, pace=pace)
+        telling = asyncio.create_task(_tell(replay))
+        try:
+            feeding = asyncio.create_task(
+                replay.feed(mapping.read(args.files, load_tokens(settings.data.dir)), now_us)
+            )
+            await _either(feeding, watching)
+            await replay.finish(
+                lambda topic: (
+                    world.grace_us if world.grace_us is not None else catalogue.topics()[topic].late_us
+                )
+            )
+        finally:
+            telling.cancel()
+    print("\rcitywatch: all is fed, waiting until it is judged and stored", file=sys.stderr)
+    await _either(asyncio.create_task(_settled(bootstrap, prefix)), watching)
+    watching.cancel()
+    return await _summary(args, settings, replay, world, time.monotonic() - began)
+
+
+def _readers(prefix: str) -> dict[str, list[str]]:
+    """The groups that must have read what a replay sends."""
+    both = [f"{prefix}citywatch-{role}" for role in GROUPS]
+    found = {clients.name(prefix, t): both for t in catalogue.topics()}
+    found[clients.name(prefix, catalogue.REJECTED)] = [f"{prefix}citywatch-store"]
+    return found
+
+
+async def _watch(world: World) -> None:
+    while True:
+        world.watch()
+        await asyncio.sleep(0.25)
+
+
+async def _either(work: asyncio.Task[Any], watching: asyncio.Task[Any]) -> None:
+    """Wait for the work, or for the failure of what watches over it."""
+    await asyncio.wait({work, watching}, return_when=asyncio.FIRST_COMPLETED)
+    if not work.done():
+        work.cancel()
+        watching.result()
+    work.result()
+
+
+async def _tell(replay: Replay) -> None:
+    while True:
+        await asyncio.sleep(1)
+        at = moment(replay.progress.clock_us).isoformat(timespec="seconds")
+        fed, bad = replay.progress.events.total(), replay.progress.bad.total()
+        print(
+            f"\rcitywatch: fed {fed:,} events up to {at}, {bad:,} refused ",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+async def _settled(bootstrap: str, prefix: str) -> None:
+    """Return when every group has read all there is, each hop after the one before it."""
+    hops = [
+        (list(catalogue.topics()), ("judge", "store")),
+        ([catalogue.ALARM_INPUT], ("alarms",)),
+        ([catalogue.REJECTED, catalogue.ALARM_EVENT, catalogue.ALARM_STATE, catalogue.LEDGER], ("store",)),
+    ]
+    partitions = {t.name: t.partitions for t in catalogue.topics().values()}
+    for names, roles in hops:
+        places = [(clients.name(prefix, n), p) for n in names for p in range(partitions.get(n, 1))]
+        while True:
+            behind = await asyncio.to_thread(
+                _behind, bootstrap, places, [f"{prefix}citywatch-{r}" for r in roles]
+            )
+            if not behind:
+                break
+            await asyncio.sleep(0.2)
+
+
+def _behind(bootstrap: str, places: list[Partition], groups: list[str]) -> list[Partition]:
+    ends = clients.end_offsets(bootstrap, places)
+    found = []
+    for group in groups:
+        at = clients.committed(bootstrap, group, places)
+        found += [place for place, end in ends.items() if at.get(place, 0) < end]
+    return found
+
+
+async def _summary(
+    args: argparse.Namespace, settings: Settings, replay: Replay, world: World, seconds: float
+) -> int:
+    store = SqliteStore(settings.store_path, read_only=True)
+    try:
+        lines = await ledger(store)
+        alarms = await store.kept("alarm")
+    finally:
+        await store.close()
+    exact = all(line.exact for line in lines.values())
+    summary = {
+        "fed": dict(replay.progress.events),
+        "refused_at_source": dict(replay.progress.bad),
+        "ledger": {"topics": {name: line.json() for name, line in lines.items()}},
+        "exact": exact,
+        "alarms": len(alarms),
+        "restarts": world.restarts,
+        "seconds": round(seconds, 1),
+    }
+    if args.json:
+        print(json.dumps(summary, ensure_ascii=False))
+    else:
+        from commands.ledger import table  # noqa: PLC0415
+
+        print(table(lines))
+        print(f"{len(alarms):,} alarms; {seconds:.0f} s; the store is {settings.store_path}")
+    return 0 if exact else 1

@@ -1,0 +1,39 @@
+"""`citywatch worker`: one of the three apps, or all of them as processes of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from settings import Settings
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--role",
+        choices=("judge", "store", "alarms", "all"),
+        default="all",
+        help="judge: events to signals; store: events to the time-series store; alarms: signals to alarms",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    from streams import launch  # noqa: PLC0415 - Faust takes half a second to import
+
+    launch.set_up_logging(settings)
+    if args.role != "all":
+        launch.run(args.role, settings)
+        return 0
+    command = [sys.executable, "-m", "cli", "worker", "--role"]
+    workers = [subprocess.Popen([*command, role]) for role in launch.ROLES]  # noqa: S603 - our own command
+    try:
+        return max(abs(w.wait()) for w in workers)
+    except KeyboardInterrupt:
+        for w in workers:
+            w.terminate()
+        return max(abs(w.wait()) for w in workers)
