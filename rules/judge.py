@@ -61,15 +61,22 @@ class Judge:
 
     `stamp` is the record's time in microseconds; the clock is its running maximum. What was seen before (an offset
     at or below a bucket's) changes nothing: after a restore the same records may come again. `late_us` replaces the
-    topic's L in a replay's world.
+    topic's L in a replay's world. `whole`: the one partition there is, with every key of the topic on it.
     """
 
     def __init__(
-        self, event: type[Event], partition: int, log_id: str, late_us: Micros | None = None
+        self,
+        event: type[Event],
+        partition: int,
+        log_id: str,
+        late_us: Micros | None = None,
+        *,
+        whole: bool = False,
     ) -> None:
         self.topic = event.topic
         self.partition = partition
         self.log_id = log_id
+        self._partitions = 1 if whole else self.topic.partitions
         self.names = names_of(event)
         self._values = values_of(event)
         self._late = self.topic.late_us if late_us is None else late_us
@@ -211,7 +218,7 @@ class Judge:
         raw = key.encode()
         return (
             zlib.crc32(raw) % self.buckets == number
-            and partition_of(raw, self.topic.partitions) == self.partition
+            and partition_of(raw, self._partitions) == self.partition
         )
 
     # --- signals ------------------------------------------------------------------------------------------------

@@ -1,0 +1,59 @@
+"""The judge as rule tests use it: what an operator would have been told of some events, and nothing less."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+from models.base import micros
+from models.catalogue import event_of
+from rules.judge import Judge
+from rules.program import compile_program
+from rules.spec import Interval
+from rules.testing import START
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from models.alarm import Signal
+    from models.base import Event, Micros
+    from rules.spec import RuleSet
+
+
+def interval_judge(rules: RuleSet, events: list[Event], until: Micros) -> list[Interval]:
+    """The ledger of the events, each arriving when it was observed, once the clock has come to `until`.
+
+    The rules are in force from START, as in the log. Events are in the order of time.
+    """
+    standing: dict[str, Interval] = {}
+    for topic in sorted({rule.on for rule in rules.rules}):
+        mine = [event for event in events if event.topic.name == topic]
+        for signal in _signals(rules, event_of(topic), mine, until):
+            if signal.op == "put":
+                standing[signal.alarm_id] = _interval(signal)
+            else:
+                del standing[signal.alarm_id]
+    return list(standing.values())
+
+
+def _signals(
+    rules: RuleSet, event_class: type[Event], events: Iterable[Event], until: Micros
+) -> Iterable[Signal]:
+    judge = Judge(event_class, 0, "test", whole=True)
+    yield from judge.control(0, START, START, compile_program(rules, 0, event_class))
+    offset = 0
+    for event in events:
+        offset += 1
+        yield from judge.event(offset, event.at, event, zlib.crc32(event.wire()))
+    yield from judge.pass_by(offset + 1, until)
+
+
+def _interval(signal: Signal) -> Interval:
+    return Interval(
+        rule=signal.rule,
+        labels=tuple(signal.labels.items()),
+        start_us=micros(signal.start),
+        end_us=None if signal.end is None else micros(signal.end),
+        priority=signal.priority,
+        peak=signal.peak,
+    )
