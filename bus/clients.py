@@ -28,6 +28,9 @@ API_VERSION = (2, 3)
 #: The embedded broker's cluster id begins with this.
 EMBEDDED = "mockCluster"
 
+#: How long a blocking client tries to reach its first broker.
+BOOTSTRAP_MS = 10_000
+
 #: The largest record we produce; brokers allow it by `max.message.bytes` (see topics).
 MAX_RECORD_BYTES = 2 * 1024 * 1024
 
@@ -74,7 +77,7 @@ def _open(client: Any, bootstrap: str, **options: Any) -> Any:
         return client(
             bootstrap_servers=bootstrap.split(","),
             api_version=API_VERSION,
-            bootstrap_timeout_ms=10_000,
+            bootstrap_timeout_ms=BOOTSTRAP_MS,
             **options,
         )
     except KafkaError as error:

@@ -25,7 +25,9 @@ class Room:
     as last asked, times the mean size of what was sent here, and all that was sent since.
     """
 
-    def __init__(self, bootstrap: str, readers: Mapping[str, Sequence[str]], limit: int = LIMIT_BYTES) -> None:
+    def __init__(
+        self, bootstrap: str, readers: Mapping[str, Sequence[str]], limit: int = LIMIT_BYTES
+    ) -> None:
         self._readers, self._limit = readers, limit
         self._sent: dict[Partition, tuple[int, int]] = {}  # records and bytes, ever
         self._waiting: dict[Partition, float] = {}  # bytes that wait, estimated

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -95,9 +97,10 @@ def plan(bootstrap: str, prefix: str = "", replication: int = 1) -> list[Change]
 
 
 def apply(bootstrap: str, prefix: str = "", replication: int = 1) -> list[Change]:
-    """Create what is missing and put configurations right; returns what was done, and the problems that remain.
+    """Create what is missing and put configurations right, and wait until the broker shows it.
 
-    Partitions are never added: keys would move away from their own history.
+    Returns what was done, and the problems that remain. Partitions are never added: keys would move away from
+    their own history.
     """
     want = wanted(prefix, replication)
     with closing(admin(bootstrap)) as client:
@@ -105,9 +108,21 @@ def apply(bootstrap: str, prefix: str = "", replication: int = 1) -> list[Change
         try:
             _create(client, [want[c.topic] for c, _ in differences if c.action == "create"], replication)
             _alter(client, {c.topic: drift for c, drift in differences if c.action == "alter"})
+            _settle(client, want)
         except KafkaError as error:
             raise UnreachableError(f"{bootstrap} refused to change topics: {error}") from error
     return [change for change, _ in differences]
+
+
+def _settle(client: Any, want: Mapping[str, Wanted]) -> None:
+    """Wait until what was asked for is what is described: Kafka answers before it has done it."""
+    deadline = time.monotonic() + _ACK_S
+    while late := [change for change, _ in _differences(client, want) if change.action != "problem"]:
+        if time.monotonic() > deadline:
+            raise UnreachableError(
+                f"after {_ACK_S} s the broker has not yet done: {'; '.join(map(str, late))}"
+            )
+        time.sleep(0.1)
 
 
 def _differences(client: Any, want: Mapping[str, Wanted]) -> list[tuple[Change, dict[str, str]]]:
@@ -210,8 +225,7 @@ def publish_rules(
                 sent = client.send(rules, canonical, None, [started], 0, stamp_ms)
                 same = Published(sent.get(_ACK_S).offset, canonical, effective_from_us, announced=False)
             told = control_record(same.version, same.effective_from)
-            judged = {**sources(prefix), name(prefix, catalogue.ALARM_INPUT): 1}
-            places = [(topic, n) for topic, count in judged.items() for n in range(count)]
+            places = _judged(client, [*sources(prefix), name(prefix, catalogue.ALARM_INPUT)])
             for sent in [client.send(t, told.value, None, told.headers, n, stamp_ms) for t, n in places]:
                 sent.get(_ACK_S)
             # Only now is the publication whole; this record says so to whoever publishes next.
@@ -219,6 +233,13 @@ def publish_rules(
         except KafkaError as error:
             raise UnreachableError(f"{bootstrap} did not take the rules: {error!r}") from error
     return same.version
+
+
+def _judged(client: Any, topics: list[str]) -> list[tuple[str, int]]:
+    """Every partition of the topics, asked for at once: one after the other the client waits 0.1 s for each."""
+    with ThreadPoolExecutor(len(topics)) as pool:
+        found = pool.map(client.partitions_for, topics)
+        return [(topic, n) for topic, numbers in zip(topics, found, strict=True) for n in sorted(numbers)]
 
 
 def latest_rules(bootstrap: str, prefix: str = "") -> tuple[int, bytes] | None:
