@@ -1,0 +1,1 @@
+"""How fast the hot path is, beside the same job without Faust: `python -m bench`."""

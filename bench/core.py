@@ -1,0 +1,173 @@
+"""What the pure core costs, without a broker: one event by its rules, a refold, a series in memory and in a snapshot."""
+
+from __future__ import annotations
+
+import gc
+import time
+import tracemalloc
+import zlib
+from itertools import islice
+from statistics import median
+from typing import TYPE_CHECKING
+
+from bench import load
+from models.decode import Rejection, decode
+from models.traffic import TrafficFlow
+from rules.judge import Judge
+from rules.program import compile_program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from models.base import Micros
+    from rules.spec import RuleSet
+
+#: Events timed at a stretch; the variants take turns at each stretch, so that noise meets them all.
+STRETCH = 500
+SENSORS = 500
+
+
+def judge_of(rules: RuleSet) -> Judge:
+    """A judge of the topic's partition 0 with these rules in force from the beginning."""
+    judge = Judge(TrafficFlow, 0, "bench")
+    judge.control(0, load.START, 0, compile_program(rules, 1, TrafficFlow))
+    return judge
+
+
+def _quiet(count: int) -> list[tuple[int, bytes]]:
+    """(stamp, value) of events that come in order and move no rule."""
+    found = []
+    for n in range(count):
+        turn, sensor = divmod(n, SENSORS)
+        at = load.START + turn * load.EVERY + sensor * load.EVERY // SENSORS
+        found.append((at + 300_000, load.flow(n, sensor, at).wire()))
+    return found
+
+
+def _decoded(stretch: Iterable[tuple[int, bytes]]) -> list[tuple[int, TrafficFlow, int]]:
+    out = []
+    for stamp, value in stretch:
+        event = decode(TrafficFlow, value, stamp)
+        assert isinstance(event, TrafficFlow)
+        out.append((stamp, event, zlib.crc32(value)))
+    return out
+
+
+def settle() -> None:
+    """The worker's garbage collection (streams/launch.py): what is alive now is not looked at again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 100)
+
+
+def decode_us(count: int) -> float:
+    """Microseconds of CPU to decode one event."""
+    values, spent = iter(_quiet(count)), []
+    while stretch := list(islice(values, STRETCH)):
+        began = time.process_time()
+        _decoded(stretch)
+        spent.append((time.process_time() - began) / len(stretch))
+    return median(spent) * 1e6
+
+
+def steps_us(variants: dict[str, RuleSet], count: int) -> dict[str, float]:
+    """Microseconds of CPU of `Judge.event` for a quiet sample in order, by set of rules."""
+    judges = {name: judge_of(rules) for name, rules in variants.items()}
+    spent: dict[str, list[float]] = {name: [] for name in judges}
+    values, offset = iter(_quiet(count)), 1
+    while stretch := list(islice(values, STRETCH)):
+        for name, judge in judges.items():
+            events = _decoded(stretch)
+            step = judge.event
+            began = time.process_time()
+            for n, (stamp, event, digest) in enumerate(events, offset):
+                step(n, stamp, event, digest)
+            spent[name].append((time.process_time() - began) / len(stretch))
+        offset += len(stretch)
+    warm = min(len(s) for s in spent.values()) // 4  # until every window is full
+    return {name: median(s[warm:]) * 1e6 for name, s in spent.items()}
+
+
+def refold_us(samples: int, rules: RuleSet, series: int = 200) -> float:
+    """Microseconds of CPU of one sample that comes in the middle of `samples` that are within L already."""
+    gap = load.TOPIC.late_us // (samples + 1)
+    judge, offset = judge_of(rules), 1
+    for turn in range(samples):
+        for sensor in range(series):
+            at = load.START + turn * gap
+            judge.event(offset, at, load.flow(offset, sensor, at), offset)
+            offset += 1
+    now: Micros = load.START + samples * gap
+    at = load.START + samples // 2 * gap + gap // 2
+    late = [load.flow(offset + n, n, at) for n in range(series)]
+    spent = []
+    for n, event in enumerate(late):
+        began = time.perf_counter()
+        judge.event(offset + n, now, event, n)
+        spent.append(time.perf_counter() - began)
+    assert judge.counts() == {"stored": series * (samples + 1)}
+    return median(spent) * 1e6
+
+
+def memory(series: int, rules: RuleSet) -> dict[str, float]:
+    """What a series of 4 to 12 samples takes in the judge and in a snapshot, and the time to save and restore it."""
+    judge = judge_of(rules)
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    offset = 1
+    for turn in range(12):
+        at = load.START + turn * load.EVERY
+        for sensor in range(series):
+            if turn < 8 - sensor % 9:
+                continue  # this one has spoken from a later turn on: 4 to 12 times in all
+            value = load.flow(offset, sensor, at).wire()
+            event = decode(TrafficFlow, value, at)
+            assert not isinstance(event, Rejection)
+            judge.event(offset, at, event, zlib.crc32(value))
+            offset += 1
+    del event, value
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert judge.size() == series
+    began = time.process_time()
+    blobs = [judge.dump(n) for n in range(judge.buckets)]
+    dumped = time.process_time()
+    other = judge_of(rules)
+    for n, blob in enumerate(blobs):
+        other.load(n, blob)
+    loaded = time.process_time()
+    return {
+        "samples": (offset - 1) / series,
+        "held_bytes": held / series,
+        "snapshot_bytes": sum(map(len, blobs)) / series,
+        "largest_snapshot_bytes": float(max(map(len, blobs))),
+        "dump_us": (dumped - began) / series * 1e6,
+        "load_us": (loaded - dumped) / series * 1e6,
+    }
+
+
+def measure(*, quick: bool, say: Callable[[str], None]) -> dict[str, float]:
+    """Every figure of the core, by name."""
+    settle()
+    steps = 10_000 if quick else 40_000
+    series = 4_000 if quick else 20_000
+    typical = load.typical()
+    found = {"decode_us": decode_us(steps)}
+    say("steps by rules")
+    three = {"step_us typical 3 rules": typical}
+    apply = {
+        f"step_us {n} rules apply": load.ruleset([load.threshold(i) for i in range(n)]) for n in (1, 4, 16)
+    }
+    others = [load.elsewhere(n) for n in range(500)]
+    beside = {
+        "step_us 4 rules apply, 500 do not": load.ruleset([*(load.threshold(i) for i in range(4)), *others])
+    }
+    silent = load.ruleset([*(load.threshold(i) for i in range(2)), load.absence()], SENSORS)
+    found |= steps_us({**three, **apply, **beside, "step_us 3 rules, one is absence": silent}, steps)
+    say("refolds")
+    for samples in (12, 120):
+        found[f"refold_us {samples} samples"] = refold_us(samples, typical)
+    say("memory")
+    return found | {f"series {name}": value for name, value in memory(series, typical).items()}
