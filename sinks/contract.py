@@ -116,15 +116,24 @@ class Store(Protocol):
     A batch is stored whole or, when `Unavailable` is raised, may be sent again whole. A field keeps the type it had
     first (number, text or truth); a point that brings another is refused. `keep` of an alarm or a ledger line with
     a lower `position` in its body than the one kept is dropped: a worker that slept may repeat the past. `kept`
-    gives the newest `limit` records, oldest of them first.
+    gives the newest `limit` records, oldest of them first; `where` says what names of their bodies must be, as text.
+    `tally` counts the records of a kind by what some names of their bodies are (None: they are not there), without
+    bringing them all here.
     """
 
     async def write(self, points: Sequence[Point]) -> None: ...
     async def read(self, query: Query) -> list[Row]: ...
     async def keep(self, records: Sequence[Record]) -> None: ...
     async def kept(
-        self, kind: Kept, *, id_: str | None = None, from_: Micros | None = None, limit: int | None = None
+        self,
+        kind: Kept,
+        *,
+        id_: str | None = None,
+        from_: Micros | None = None,
+        limit: int | None = None,
+        where: Sequence[tuple[str, str]] = (),
     ) -> list[Record]: ...
+    async def tally(self, kind: Kept, by: Sequence[str]) -> dict[tuple[str | None, ...], int]: ...
     async def count(self, measurement: str, *, late: bool) -> int: ...
     async def measurements(self) -> list[str]: ...
     async def close(self) -> None: ...

@@ -114,9 +114,18 @@ class SqliteStore:
         await self._run(self._file.keep, records)
 
     async def kept(
-        self, kind: Kept, *, id_: str | None = None, from_: Micros | None = None, limit: int | None = None
+        self,
+        kind: Kept,
+        *,
+        id_: str | None = None,
+        from_: Micros | None = None,
+        limit: int | None = None,
+        where: Sequence[tuple[str, str]] = (),
     ) -> list[Record]:
-        return await self._run(self._file.kept, kind, id_, from_, limit)
+        return await self._run(self._file.kept, kind, id_, from_, limit, where)
+
+    async def tally(self, kind: Kept, by: Sequence[str]) -> dict[tuple[str | None, ...], int]:
+        return await self._run(self._file.tally, kind, by)
 
     async def count(self, measurement: str, *, late: bool) -> int:
         return await self._run(self._file.count, measurement, late)
@@ -421,14 +430,48 @@ class _File:
                 rows,
             )
 
-    def kept(self, kind: Kept, id_: str | None, from_: Micros | None, limit: int | None) -> list[Record]:
+    def kept(
+        self,
+        kind: Kept,
+        id_: str | None,
+        from_: Micros | None,
+        limit: int | None,
+        where: Sequence[tuple[str, str]],
+    ) -> list[Record]:
+        conditions: list[str] = ["kind = ?"]
+        arguments: list[str | int] = [kind]
+        if id_ is not None:
+            conditions.append("id = ?")
+            arguments.append(id_)
+        if from_ is not None:
+            conditions.append("time >= ?")
+            arguments.append(from_)
+        for name, text in where:
+            conditions.append("CAST(json_extract(body, ?) AS TEXT) = ?")
+            arguments += [_inside(name), text]
+        arguments.append(-1 if limit is None else limit)
         with self._transaction("BEGIN"):
             found = self._db.execute(
-                "SELECT id, time, body FROM _record WHERE kind = :kind AND (:id IS NULL OR id = :id)"
-                " AND (:from IS NULL OR time >= :from) ORDER BY time DESC, id DESC LIMIT :limit",
-                {"kind": kind, "id": id_, "from": from_, "limit": -1 if limit is None else limit},
+                f"SELECT id, time, body FROM _record WHERE {' AND '.join(conditions)}"  # noqa: S608 - the lines above
+                " ORDER BY time DESC, id DESC LIMIT ?",
+                arguments,
             ).fetchall()
         return [Record(kind, id_, time, json.loads(body)) for id_, time, body in reversed(found)]
+
+    def tally(self, kind: Kept, by: Sequence[str]) -> dict[tuple[str | None, ...], int]:
+        cells = ", ".join(["CAST(json_extract(body, ?) AS TEXT)"] * len(by))
+        groups = ", ".join(str(n + 1) for n in range(len(by)))
+        with self._transaction("BEGIN"):
+            found = self._db.execute(
+                f"SELECT {cells}, count(*) FROM _record WHERE kind = ? GROUP BY {groups}",  # noqa: S608 - numbers
+                [*map(_inside, by), kind],
+            ).fetchall()
+        return {tuple(values): count for *values, count in found}
+
+
+def _inside(name: str) -> str:
+    """The JSON path of a name of a record's body."""
+    return f'$."{name}"'
 
 
 def _quoted(name: str) -> str:

@@ -464,6 +464,28 @@ class StoreContract:
         assert [r.id for r in since] == ["a", "b", "c"]
         assert one == [records[2]]
 
+    def test_records_are_chosen_and_counted_by_what_their_bodies_say(self):
+        bodies = [{"topic": "t", "file": "a.csv"}, {"topic": "t", "n": 1}, {"topic": None}, {"n": 1}]
+        records = [Record("rejected", str(n), T0 + n, body) for n, body in enumerate(bodies)]
+
+        async def story(store):
+            await store.keep([*records, Record("alarm_event", "0", T0, {"topic": "t"})])
+            return (
+                await store.kept("rejected", where=[("topic", "t")]),
+                await store.kept("rejected", where=[("topic", "t"), ("n", "1")]),
+                await store.kept("rejected", where=[("topic", "t")], limit=1),
+                await store.kept("rejected", where=[("topic", "")]),
+                await store.tally("rejected", ("topic", "file")),
+                await store.tally("ledger", ("topic",)),
+            )
+
+        both, one, newest, none, counted, nothing = self.tell(story)
+        assert both == records[:2]
+        assert one == newest == records[1:2]
+        assert none == []
+        assert counted == {("t", "a.csv"): 1, ("t", None): 1, (None, None): 2}
+        assert nothing == {}
+
     def test_a_record_kept_again_is_replaced(self):
         async def story(store):
             await store.keep(
