@@ -55,6 +55,7 @@ class Held:
     generation: int
     offset: int  # the last record taken into the machine
     saved: list[int]
+    committed: int  # the position that is, or is about to be, the group's
     writer: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     pending: list[Awaitable[Any]] = field(default_factory=list)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -158,7 +159,7 @@ class Checkpoints:
             REBUILT.inc()
             machine, offsets, committed = self.new(tp), {}, 0
         saved = [offsets.get(n, committed - 1) for n in range(machine.buckets)]
-        held = Held(tp, machine, generation, min([*saved, committed - 1]), saved)
+        held = Held(tp, machine, generation, min([*saved, committed - 1]), saved, committed)
         held.seen = asyncio.get_running_loop().time()
         held.others = {n: [s.key for s in all_] for n, all_ in found.items()}
         self._bytes_written += sum(len(s.blob) for s in best.values())
@@ -196,7 +197,7 @@ class Checkpoints:
         last = loop.time()
         while True:
             await asyncio.sleep(0.1)
-            if min(held.saved) == held.offset:
+            if held.committed == held.offset + 1:
                 continue
             now = loop.time()
             if now - last < self.seconds and held.bytes_in < self.volume and now - held.seen < 0.3:
@@ -243,7 +244,7 @@ class Checkpoints:
         await asyncio.gather(*pending)
         await self.after(held)
         held.bytes_in -= bytes_in
-        self.app.positions[held.tp] = min(held.saved) + 1
+        self.app.positions[held.tp] = held.committed = min(held.saved) + 1
         CHECKPOINT_SECONDS.observe(asyncio.get_running_loop().time() - began)
 
     async def _bury(self, held: Held, number: int) -> None:

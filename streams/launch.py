@@ -21,7 +21,7 @@ Role = Literal["judge", "store", "alarms"]
 ROLES: tuple[Role, ...] = ("judge", "store", "alarms")
 
 #: What Faust says at every start and rebalance is of interest to Faust's own developers.
-_QUIET = ("faust", "mode", "aiokafka", "kafka", "asyncio")
+_QUIET = ("faust", "mode", "aiokafka", "kafka", "asyncio", "streams.consumer")
 
 
 class _Json(logging.Formatter):
@@ -69,7 +69,7 @@ def run(role: Role, settings: Settings) -> None:
     """Run one worker until it is told to stop; does not return. A crash exits with 1."""
     app = create(role, settings)
     worker = faust.Worker(
-        app, loglevel=settings.log.level.upper(), override_logging=False, redirect_stdouts=False
+        app, loglevel=settings.log.level.upper(), override_logging=False, redirect_stdouts=False, quiet=True
     )
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)

@@ -1,0 +1,83 @@
+"""`citywatch up`: everything in one terminal, watched, until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from sinks.ledger import ledger
+
+from commands.world import World, now_us
+from rules import load
+from sinks.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sinks.ledger import Line
+
+    from settings import Settings
+
+_EXAMPLES = """\
+Starts a broker inside this process (nothing of it survives the exit; the store does), puts the rules into its log,
+and runs the judge, the store and the alarms workers. With CITYWATCH_KAFKA__BOOTSTRAP set it uses that Kafka.
+
+examples:
+  citywatch up
+  citywatch up --for 60 --json --data /tmp/city
+  citywatch replay my.csv --mapping my-feed.yaml --shift now     (in another terminal)
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EXAMPLES
+    parser.add_argument(
+        "--for", dest="for_", type=float, metavar="SECONDS", help="stop by itself after this long"
+    )
+    parser.add_argument("--rules", action="append", metavar="FILE", help="judge by these instead of ours")
+    parser.add_argument("--json", action="store_true", help="end with one summary object on stdout")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    rules = load.load(args.rules) if args.rules else load.default()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    began, now = time.monotonic(), now_us()
+    with World(settings, rules, clock="log", effective_from=now, stamp=now) as world:
+        where = world.running
+        kind = "embedded: its log ends with this process" if where.embedded else "yours"
+        print(f"citywatch: Kafka at {where.bootstrap} ({kind}), log {where.log_id}", file=sys.stderr)
+        print(f"citywatch: store {settings.store_path}; stop with Ctrl-C", file=sys.stderr)
+        while not stop.wait(0.25):
+            world.watch()
+            if args.for_ is not None and time.monotonic() - began >= args.for_:
+                break
+        print("citywatch: stopping", file=sys.stderr)
+    lines = asyncio.run(_ledger(settings.store_path))
+    exact = all(line.exact for line in lines.values())
+    if args.json:
+        summary = {
+            "seconds": round(time.monotonic() - began, 1),
+            "restarts": world.restarts,
+            "exact": exact,
+            "ledger": {"topics": {name: line.json() for name, line in lines.items()}},
+        }
+        print(json.dumps(summary, ensure_ascii=False))
+    return 0 if exact else 1
+
+
+async def _ledger(path: Path) -> dict[str, Line]:
+    store = SqliteStore(path, read_only=True)
+    try:
+        return await ledger(store)
+    finally:
+        await store.close()
