@@ -10,23 +10,21 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sinks.ledger import ledger
-
 from bus import clients
 from bus.clients import Feeder
 from bus.room import Room
-from commands.world import World, now_us, running
+from commands.world import World, now_us, running, settled
 from models import catalogue
 from models.base import moment
 from rules import load
 from rules.spec import Registry, RuleSet
+from sinks.ledger import ledger
 from sinks.sqlite import SqliteStore
 from sources import mapping as mappings
 from sources.replay import Replay
 from sources.tokens import load_tokens
 
 if TYPE_CHECKING:
-    from bus.clients import Partition
     from settings import Settings
     from sources.mapping import Mapping
 
@@ -75,7 +73,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     settings.data.dir.mkdir(parents=True, exist_ok=True)
     if args.shift:
         return asyncio.run(_into_live(args, settings, mapping, pace))
-    grace = args.grace if args.grace is not None else mapping.grace and mapping.grace.total_seconds()
+    grace: float | None = args.grace
+    if grace is None and mapping.grace is not None:
+        grace = mapping.grace.total_seconds()
     world = World(
         settings,
         _rules(args.rules),
@@ -148,8 +148,10 @@ async def _own(
         finally:
             telling.cancel()
     print("\rcitywatch: all is fed, waiting until it is judged and stored", file=sys.stderr)
-    await _either(asyncio.create_task(_settled(bootstrap, prefix)), watching)
+    await _either(asyncio.create_task(settled(bootstrap, prefix)), watching)
     watching.cancel()
+    if room is not None:
+        room.close()
     return await _summary(args, settings, replay, world, time.monotonic() - began)
 
 
@@ -187,34 +189,6 @@ async def _tell(replay: Replay) -> None:
             file=sys.stderr,
             flush=True,
         )
-
-
-async def _settled(bootstrap: str, prefix: str) -> None:
-    """Return when every group has read all there is, each hop after the one before it."""
-    hops = [
-        (list(catalogue.topics()), ("judge", "store")),
-        ([catalogue.ALARM_INPUT], ("alarms",)),
-        ([catalogue.REJECTED, catalogue.ALARM_EVENT, catalogue.ALARM_STATE, catalogue.LEDGER], ("store",)),
-    ]
-    partitions = {t.name: t.partitions for t in catalogue.topics().values()}
-    for names, roles in hops:
-        places = [(clients.name(prefix, n), p) for n in names for p in range(partitions.get(n, 1))]
-        while True:
-            behind = await asyncio.to_thread(
-                _behind, bootstrap, places, [f"{prefix}citywatch-{r}" for r in roles]
-            )
-            if not behind:
-                break
-            await asyncio.sleep(0.2)
-
-
-def _behind(bootstrap: str, places: list[Partition], groups: list[str]) -> list[Partition]:
-    ends = clients.end_offsets(bootstrap, places)
-    found = []
-    for group in groups:
-        at = clients.committed(bootstrap, group, places)
-        found += [place for place, end in ends.items() if at.get(place, 0) < end]
-    return found
 
 
 async def _summary(

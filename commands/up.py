@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -11,18 +12,19 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from sinks.ledger import ledger
-
-from commands.world import World, now_us
+from commands.world import World, now_us, settled
 from rules import load
+from sinks.ledger import ledger
 from sinks.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from settings import Settings
     from sinks.ledger import Line
 
-    from settings import Settings
+#: An embedded log ends with its process, so what is in it is finished first, if that takes no longer.
+SETTLE_S = 4.0
 
 _EXAMPLES = """\
 Starts a broker inside this process (nothing of it survives the exit; the store does), puts the rules into its log,
@@ -61,7 +63,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             world.watch()
             if args.for_ is not None and time.monotonic() - began >= args.for_:
                 break
-        print("citywatch: stopping", file=sys.stderr)
+        print("citywatch: stopping, when what is in the log is judged and stored", file=sys.stderr)
+        asyncio.run(_finish(where.bootstrap, where.prefix))
     lines = asyncio.run(_ledger(settings.store_path))
     exact = all(line.exact for line in lines.values())
     if args.json:
@@ -73,6 +76,12 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         }
         print(json.dumps(summary, ensure_ascii=False))
     return 0 if exact else 1
+
+
+async def _finish(bootstrap: str, prefix: str) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SETTLE_S):
+            await settled(bootstrap, prefix)
 
 
 async def _ledger(path: Path) -> dict[str, Line]:

@@ -12,10 +12,12 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Self
 
 from bus import clients, topics
 from bus.embedded import EmbeddedBroker
+from models import catalogue
 from models.base import micros
 from sinks.contract import Record
 from sinks.sqlite import SqliteStore
@@ -116,7 +118,8 @@ class World:
             raise BusyError(
                 f"{self.data} is used by a citywatch that runs; stop that one, or give another folder with --data"
             ) from None
-        asyncio.run(close_ended(self.settings.store_path))
+        if self.settings.store_path.exists():
+            asyncio.run(close_ended(self.settings.store_path))
         bootstrap = self.settings.kafka.bootstrap
         if bootstrap is None:
             self._broker = EmbeddedBroker()
@@ -197,8 +200,6 @@ class World:
 
 async def close_ended(path: Path) -> int:
     """Alarms that an ended embedded log left open are closed as `log-ended`: nothing will ever clear them. How many."""
-    if not path.exists():
-        return 0
     store = SqliteStore(path)
     try:
         changed = [
@@ -212,8 +213,26 @@ async def close_ended(path: Path) -> int:
         await store.close()
 
 
+async def settled(bootstrap: str, prefix: str) -> None:
+    """Return when every group has read what there is now, each hop after the one before it."""
+    partitions = {t.name: t.partitions for t in catalogue.topics().values()}
+    hops = [
+        (list(catalogue.topics()), ("judge", "store")),
+        ([catalogue.ALARM_INPUT], ("alarms",)),
+        ([catalogue.REJECTED, catalogue.ALARM_EVENT, catalogue.ALARM_STATE, catalogue.LEDGER], ("store",)),
+    ]
+    for names, roles in hops:
+        places = [(clients.name(prefix, n), p) for n in names for p in range(partitions.get(n, 1))]
+        ends = await asyncio.to_thread(clients.end_offsets, bootstrap, places)
+        for role in roles:
+            group = f"{prefix}citywatch-{role}"
+            while True:
+                at = await asyncio.to_thread(clients.committed, bootstrap, group, places)
+                if all(at.get(place, 0) >= end for place, end in ends.items()):
+                    break
+                await asyncio.sleep(0.2)
+
+
 def now_us() -> Micros:
     """The wall clock; for the live world's edge only."""
-    from datetime import UTC, datetime  # noqa: PLC0415
-
     return micros(datetime.now(UTC))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiokafka import TopicPartition
 
 from bus import clients
+from bus.room import Room
 from rules import judge, lifecycle
 from streams.metrics import CHECKPOINT_BYTES, CHECKPOINT_SECONDS, REBUILT, log
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from aiokafka import AIOKafkaProducer
     from faust.types import TP
 
+    from settings import Settings
     from streams.consumer import ChunkApp
 
 _OFFSET = struct.Struct(">q")
@@ -82,16 +84,21 @@ class Checkpoints:
         new: Callable[[TP], Machine],
         prepare: Callable[[TP, Machine, list[bytes]], Awaitable[None]],
         after: Callable[[Held], Awaitable[None]],
-        seconds: float,
-        volume: int,
-        rewrite: bool,
+        settings: Settings,
+        readers: dict[str, list[str]],
     ) -> None:
-        """`prepare` loads what saved buckets need; `after` runs when a checkpoint is complete, before its commit."""
+        """`prepare` loads what saved buckets need; `after` runs when a checkpoint is complete, before its commit.
+
+        `readers` are the groups that read what this app sends, by topic: the embedded broker forgets by volume, and
+        so whoever produces stays within what is committed.
+        """
         self.app = app
         self.bootstrap, self.topic, self.partitions = bootstrap, topic, partitions
         self.sources = sources
         self.new, self.prepare, self.after = new, prepare, after
-        self.seconds, self.volume, self.rewrite = seconds, volume, rewrite
+        self.seconds, self.volume = settings.checkpoint.seconds, settings.checkpoint.bytes
+        self.embedded, self.readers = settings.kafka.embedded, readers
+        self._room: Room | None = None
         self.held: dict[TP, Held] = {}
         self.producer: AIOKafkaProducer | None = None
         self._bytes_written = 0
@@ -114,6 +121,14 @@ class Checkpoints:
             self.producer = clients.aio_producer(self.bootstrap)
             await self.producer.start()
         return self.producer
+
+    async def room(self, topic: str, size: int) -> None:
+        """Wait until `size` bytes more may be sent to the one partition of `topic`."""
+        if not self.embedded:
+            return
+        if self._room is None:
+            self._room = await asyncio.to_thread(Room, self.bootstrap, self.readers)
+        await self._room.take(topic, 0, size)
 
     # --- restoring ----------------------------------------------------------------------------------------------
 
@@ -221,7 +236,7 @@ class Checkpoints:
             async with held.lock:
                 offset = held.offset
                 old = self._bytes_written - held.written.get(number, 0) > REWRITE_AFTER_BYTES
-                if number not in machine.dirty and not (self.rewrite and old and number in held.written):
+                if number not in machine.dirty and not (self.embedded and old and number in held.written):
                     held.saved[number] = offset  # unchanged: its last snapshot is as good as one of now
                     continue
                 blob = machine.dump(number)

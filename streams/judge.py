@@ -50,9 +50,8 @@ class JudgeWork:
             new=self._new,
             prepare=self._prepare,
             after=self._report,
-            seconds=settings.checkpoint.seconds,
-            volume=settings.checkpoint.bytes,
-            rewrite=settings.kafka.embedded,
+            settings=settings,
+            readers={self.alarm_input: [f"{self.prefix}citywatch-alarms"]},
         )
         self._reported: dict[TP, dict[str, int]] = {}
 
@@ -99,9 +98,11 @@ class JudgeWork:
                 return
             for signal in self._step(held, message.value, controls):
                 SIGNALS.labels(signal.topic, signal.op).inc()
+                value = signal.model_dump_json(exclude_none=True).encode()
+                await self.checkpoints.room(self.alarm_input, len(value) + 300)
                 sent = await producer.send(
                     self.alarm_input,
-                    signal.model_dump_json(exclude_none=True).encode(),
+                    value,
                     key=signal.fingerprint.encode(),
                     partition=0,
                     timestamp_ms=int(signal.stamp.timestamp() * 1000),
