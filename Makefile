@@ -1,0 +1,65 @@
+# citywatch: what to do with a checkout. `make` alone says what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+#: Further words for pytest: make test ARGS="-k lifecycle -x"
+ARGS ?=
+
+.PHONY: help setup run test test-slow check bench generate clean
+.PHONY: check-lint check-format check-types check-imports check-contracts check-rules check-rule-tests
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv and install what requirements.lock pins, hashes checked (PYTHON=... chooses another Python)
+
+$(STAMP): requirements.lock pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON). Say where Python 3.11 or newer is: make setup PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "citywatch needs Python 3.11 or newer; $(PYTHON) is $$("$(PYTHON)" -V 2>&1). Say which: make setup PYTHON=python3.12" >&2; exit 2; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(STAMP) ## start the engine here: an embedded broker, the three workers, a SQLite store in var/
+	$(BIN)/citywatch up
+
+test: $(STAMP) ## the fast tests (3 minutes at most; ARGS="..." goes to pytest)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(STAMP) ## the slow tests: recorded input, real Kafka (java, mvn), workers that are killed
+	$(BIN)/python -m pytest -m slow -ra $(ARGS)
+
+check: check-lint check-format check-types check-imports check-contracts check-rules check-rule-tests ## style, types, imports, contracts, rules (make -k check: all that is wrong)
+
+check-lint: $(STAMP)
+	$(BIN)/ruff check .
+check-format: $(STAMP)
+	$(BIN)/ruff format --check .
+check-types: $(STAMP)
+	$(BIN)/mypy
+check-imports: $(STAMP)
+	$(BIN)/lint-imports
+check-contracts: $(STAMP)
+	$(BIN)/citywatch schemas check
+check-rules: $(STAMP)
+	$(BIN)/citywatch rules lint
+check-rule-tests: $(STAMP)
+	$(BIN)/citywatch rules test
+
+bench: $(STAMP) ## events/s of judging and storing beside the same jobs on bare aiokafka, in one run
+	$(BIN)/python -m bench
+
+generate: $(STAMP) ## write docs/schemas and docs/asyncapi.yaml from the models
+	$(BIN)/citywatch schemas write
+
+clean: ## remove caches and builds (.venv stays, and var/ with your data)
+	rm -rf build dist .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
