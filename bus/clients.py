@@ -11,7 +11,12 @@ from aiokafka import TopicPartition as AioTopicPartition
 from aiokafka.errors import KafkaError as AioKafkaError
 from aiokafka.errors import OffsetOutOfRangeError
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaError
+from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    KafkaError,
+    NotCoordinatorError,
+)
 
 from models.keys import partition_of
 
@@ -129,9 +134,19 @@ def _cluster_id(bootstrap: str) -> str:
 
 def committed(bootstrap: str, group: str, partitions: Iterable[Partition]) -> dict[Partition, int]:
     """Offsets the group has committed, without joining it. A partition it never committed is left out."""
-    asked = [TopicPartition(*p) for p in partitions]
     with closing(admin(bootstrap)) as client:
+        return group_offsets(client, group, partitions)
+
+
+def group_offsets(
+    client: KafkaAdminClient, group: str, partitions: Iterable[Partition]
+) -> dict[Partition, int]:
+    """As `committed`, over an open client. A group whose coordinator is only being found has committed nothing."""
+    asked = [TopicPartition(*p) for p in partitions]
+    try:
         found = client.list_group_offsets({group: asked})[group]
+    except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError):
+        return {}
     return {(tp.topic, tp.partition): o.offset for tp, o in found.items() if o.offset >= 0}
 
 

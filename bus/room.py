@@ -57,11 +57,9 @@ class Room:
         lags = dict.fromkeys(places, 0)
         for group in {g for topic, _ in places for g in self._readers[topic]}:
             mine = [p for p in places if group in self._readers[p[0]]]
-            at = self._admin.list_group_offsets({group: [tps[p] for p in mine]})[group]
+            at = clients.group_offsets(self._admin, group, mine)
             for place in mine:
-                found = at.get(tps[place])
-                done = max(0, found.offset) if found is not None else 0
-                lags[place] = max(lags[place], ends[tps[place]] - done)
+                lags[place] = max(lags[place], ends[tps[place]] - at.get(place, 0))
         return lags
 
     def close(self) -> None:

@@ -156,7 +156,7 @@ class JudgeWork:
             counts, offset, clock = dict(judge.counts()), held.offset, judge.clock
         topic = self.events[held.tp.topic].topic.name
         SERIES.labels(topic, str(held.tp.partition)).set(judge.size())
-        if counts == self._reported.get(held.tp):
+        if counts == self._reported.get(held.tp, {}):
             return
         key = f"{self.log_id}/{topic}/{held.tp.partition}"
         body = {
