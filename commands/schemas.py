@@ -1,0 +1,55 @@
+"""`citywatch schemas`: the contracts that subscribers build on, made from the models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from commands.output import part, parts, teach, tell
+
+if TYPE_CHECKING:
+    import argparse
+
+    from settings import Settings
+
+ABOUT = """\
+Subscribers get no package of ours but a JSON Schema for each topic and one AsyncAPI document. Both are made from the
+models and committed, so that a change of a contract is seen in review."""
+
+WRITE = """\
+Write asyncapi.yaml and schemas/<topic>.json.
+Exit code 1 when the new ones break what subscribers have: give the topic a new version, or take the change back."""
+
+CHECK = """\
+Say which files differ from the models, and what would break subscribers.
+Changes nothing. Exit code 1 when there is something to say."""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    teach(parser, ABOUT, "  citywatch schemas check\n  citywatch schemas write --folder docs")
+    where = parts(parser)
+    for name, about, run in (("write", WRITE, write), ("check", CHECK, check)):
+        one = part(where, name, about, run, f"  citywatch schemas {name}")
+        one.add_argument("--folder", type=Path, default=Path("docs"), metavar="DIR", help="default: docs")
+
+
+def write(args: argparse.Namespace, _: Settings) -> int:
+    from models import schemas  # noqa: PLC0415 - `--help` needs no models
+
+    return _told(
+        schemas.write(args.folder), f"{args.folder}: asyncapi.yaml and schemas/ are as the models say"
+    )
+
+
+def check(args: argparse.Namespace, _: Settings) -> int:
+    from models import schemas  # noqa: PLC0415 - as above
+
+    return _told(schemas.check(args.folder), f"{args.folder}: as the models say")
+
+
+def _told(problems: list[str], well: str) -> int:
+    for problem in problems:
+        print(problem)
+    if not problems:
+        tell(well)
+    return 1 if problems else 0
