@@ -137,15 +137,16 @@ class StoreWork:
                 record = source[id(point)]
                 refused.append((record.topic, record, "refused_by_store", why))
             STORE_POINTS.inc(len(points))
-        if records:
-            await self._insist(self.store.keep, records)
         acks = []
         for name, record, reason, detail in refused:
             topic = self.kinds[name][0].topic.name if name in self.kinds else name
             REJECTED.labels(topic, reason).inc()
-            acks.append(
-                await self.producer.send(self.rejected, **reject(self.log_id, topic, record, reason, detail))
-            )
+            sending = reject(self.log_id, topic, record, reason, detail)
+            acks.append(await self.producer.send(self.rejected, **sending))
+            # Kept at once: from the topic it would come back here, and the embedded broker may have forgotten it.
+            records.append(_kept_reject(sending["value"], sending["timestamp_ms"]))
+        if records:
+            await self._insist(self.store.keep, records)
         await asyncio.gather(*acks)
 
     async def _insist(self, write: Callable[[Any], Any], what: list[Any]) -> list[tuple[Point, str]]:

@@ -1,0 +1,356 @@
+"""What the apps do with chunks, without a broker: the order of a checkpoint, outages of the store, what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from types import SimpleNamespace
+
+import pytest
+from faust.types import TP
+
+from bus import headers
+from models.alarm import COMMAND_TYPE, SIGNAL_TYPE, Command
+from models.base import micros, moment
+from models.traffic import TrafficFlow
+from rules.judge import Judge
+from rules.lifecycle import Plane
+from rules.program import compile_program
+from rules.spec import RuleSet
+from settings import Settings
+from sinks.contract import Rejected, Unavailable
+from streams import checkpoint, judge, store
+from streams.alarms import AlarmsWork
+from streams.checkpoint import Held
+from streams.judge import JudgeWork
+from streams.store import StoreWork
+
+TOPIC = "city.traffic.flow.v1"
+T0 = 1_767_225_600_000  # ms
+WORDS = {"vi": "x", "en": "x"}
+RULES = RuleSet.model_validate(
+    {
+        "rules": [
+            {
+                "id": "slow",
+                "kind": "threshold",
+                "on": TOPIC,
+                "by": ["segment_id"],
+                "title": WORDS,
+                "levels": [{"priority": "P3", "raise": "speed_kmh < 10", "for": "0s"}],
+            }
+        ]
+    }
+)
+
+
+class Signal:
+    """Stands in for Faust's signals, which connect handlers."""
+
+    def connect(self, handler, *, weak):
+        pass
+
+
+class App:
+    """What the work needs of a Faust app."""
+
+    def __init__(self) -> None:
+        self.positions: dict[TP, int] = {}
+        self.on_rebalance_complete = self.on_before_shutdown = Signal()
+        self.crashed: list[Exception] = []
+
+    async def crash(self, error):
+        self.crashed.append(error)
+
+
+class Producer:
+    """Keeps what is sent; acknowledges at once, or when told."""
+
+    def __init__(self, *, at_once: bool = True) -> None:
+        self.sent: list[tuple[str, bytes, dict]] = []
+        self.waiting: list[asyncio.Future] = []
+        self.at_once = at_once
+
+    async def start(self):
+        pass
+
+    async def send(self, topic, value=None, **more):
+        self.sent.append((topic, value, more))
+        ack = asyncio.get_running_loop().create_future()
+        if self.at_once:
+            ack.set_result(None)
+        else:
+            self.waiting.append(ack)
+        return ack
+
+    async def send_and_wait(self, topic, value=None, **more):
+        await (await self.send(topic, value, **more))
+
+    def topics(self):
+        return [t for t, _, _ in self.sent]
+
+
+def record(offset: int, value: bytes, key: bytes | None = b"s1", stamp: int | None = None, kind: str = TOPIC):
+    return SimpleNamespace(
+        topic=TOPIC,
+        partition=0,
+        offset=offset,
+        timestamp=T0 + offset * 1000 if stamp is None else stamp,
+        key=key,
+        value=value,
+        headers=headers.headers(str(offset), kind, "/t", 0) if key is not None else headers.CLOCK_HEADERS,
+    )
+
+
+def flow(offset: int, speed: float | None, key: str = "s1") -> SimpleNamespace:
+    event = TrafficFlow(
+        event_id=f"e{offset}",
+        source_id="t",
+        observed_at=moment((T0 + offset * 1000) * 1000),
+        segment_id=key,
+        speed_kmh=speed,
+    )
+    return record(offset, event.wire(), key.encode())
+
+
+def message(records, generation=1):
+    return SimpleNamespace(tp=TP(TOPIC, 0), topic=TOPIC, value=records, generation_id=generation)
+
+
+# --- the judge's checkpoint ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def judging(monkeypatch):
+    def make(producer):
+        app = App()
+        work = JudgeWork(app, Settings(), "127.0.0.1:1", "log")
+        work.checkpoints.producer = producer
+        machine = Judge(TrafficFlow, 0, "log")
+        machine.control(0, 0, 0, compile_program(RULES, 0, TrafficFlow))
+        held = Held(TP(TOPIC, 0), machine, 1, 0, [-1] * machine.buckets, 0)
+        work.checkpoints.held[held.tp] = held
+        return app, work, held
+
+    return make
+
+
+def test_a_position_moves_only_after_signals_snapshots_and_their_acknowledgements_in_that_order(judging):
+    async def go():
+        producer = Producer(at_once=False)
+        app, work, held = judging(producer)
+        await work.take(message([flow(1, 50), flow(2, 5)]))
+        assert producer.topics() == ["city.alarm.input.v1"]
+        saving = asyncio.create_task(work.checkpoints.save(held))
+        await asyncio.sleep(0.05)
+        assert producer.topics() == ["city.alarm.input.v1"], "no snapshot before its signals are acknowledged"
+        assert app.positions == {}
+        producer.waiting.pop(0).set_result(None)
+        await asyncio.sleep(0.05)
+        snapshots = producer.topics()[1:]
+        assert snapshots
+        assert set(snapshots) == {"city.judge.state.v1"}
+        assert app.positions == {}, "no commit before the snapshots are acknowledged"
+        producer.at_once = True
+        for ack in producer.waiting:
+            ack.set_result(None)
+        await saving
+        assert app.positions == {TP(TOPIC, 0): 3}
+
+    asyncio.run(go())
+
+
+def test_a_chunk_fetched_before_the_last_rebalance_is_dropped(judging):
+    async def go():
+        _, work, held = judging(Producer())
+        await work.take(message([flow(1, 5)], generation=0))
+        assert held.offset == 0
+        await work.take(message([flow(1, 5)], generation=1))
+        assert held.offset == 1
+
+    asyncio.run(go())
+
+
+def test_records_seen_before_are_skipped_and_their_signals_not_said_again(judging):
+    async def go():
+        producer = Producer()
+        _, work, _ = judging(producer)
+        await work.take(message([flow(1, 5)]))
+        said = len(producer.sent)
+        assert said == 1
+        await work.take(message([flow(1, 5), flow(2, 5)]))
+        assert len(producer.sent) == said
+
+    asyncio.run(go())
+
+
+def test_a_restored_partition_goes_on_where_each_bucket_was_saved(judging, monkeypatch):
+    async def go():
+        producer = Producer()
+        _, work, held = judging(producer)
+        await work.take(message([flow(1, 5), flow(2, 5, "s2")]))
+        await work.checkpoints.save(held)
+        topic = "city.judge.state.v1"
+        log = [(m["key"], v) for t, v, m in producer.sent if t == topic]
+
+        async def read_all(bootstrap, name, partitions):
+            for pair in log:
+                yield pair
+
+        async def fetch_rules(*_a):
+            return RULES.canonical()
+
+        monkeypatch.setattr(checkpoint.clients, "read_all", read_all)
+        monkeypatch.setattr(judge.topics, "fetch_rules", fetch_rules)
+        found = (await work.checkpoints._read({0}))[f"{TOPIC}/0"]
+        again = await work.checkpoints._restore(held.tp, 3, 5, found)
+        assert again.offset == 2
+        assert again.machine.counts() == held.machine.counts()
+        assert again.machine.size() == 2
+        broken = {n: [checkpoint._Saved(s.key, s.offset, b"rubbish")] for n, (s,) in found.items()}
+        rebuilt = await work.checkpoints._restore(held.tp, 3, 5, broken)
+        assert rebuilt.offset == -1, "an unreadable snapshot is rebuilt from the beginning of the log"
+
+    asyncio.run(go())
+
+
+# --- the store ----------------------------------------------------------------------------------------------------
+
+
+class Store:
+    """Answers as it is told, then keeps."""
+
+    def __init__(self, *answers) -> None:
+        self.answers = list(answers)
+        self.points: list = []
+        self.records: list = []
+
+    async def write(self, points):
+        if self.answers:
+            answer = self.answers.pop(0)
+            if isinstance(answer, Rejected):
+                bad = [(p, "too odd") for p in points if dict(p.fields).get("speed_kmh") == 13]
+                self.points += [p for p in points if p not in [b for b, _ in bad]]
+                raise Rejected(bad)
+            raise answer
+        self.points += points
+
+    async def keep(self, records):
+        self.records += records
+
+
+def storing(target, monkeypatch):
+    app, producer = App(), Producer()
+    monkeypatch.setattr(store.clients, "aio_producer", lambda _b: producer)
+    return app, producer, StoreWork(app, Settings(), "127.0.0.1:1", "log", target)
+
+
+async def until(condition):
+    for _ in range(200):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come to that")
+
+
+def test_an_outage_of_the_store_is_waited_out_and_commits_nothing(monkeypatch):
+    async def go():
+        target = Store(Unavailable("down", 0.05), Unavailable("down", 0.05))
+        app, _, work = storing(target, monkeypatch)
+        running = asyncio.create_task(work.run())
+        await work.take(message([flow(0, 50), flow(1, 51)]))
+        await asyncio.sleep(0.03)
+        assert app.positions == {}
+        await until(lambda: app.positions)
+        assert app.positions == {TP(TOPIC, 0): 2}
+        assert [dict(p.fields)["speed_kmh"] for p in target.points] == [50, 51]
+        running.cancel()
+
+    asyncio.run(go())
+
+
+def test_what_the_store_or_the_schema_refuses_is_kept_with_its_bytes_and_the_rest_is_stored(monkeypatch):
+    async def go():
+        target = Store(Rejected())
+        app, producer, work = storing(target, monkeypatch)
+        running = asyncio.create_task(work.run())
+        bad = record(1, b'{"event_id": 7}')
+        odd = flow(2, 13)
+        await work.take(message([flow(0, 50), bad, odd, record(3, b"", None)]))
+        await until(lambda: app.positions)
+        rejected = {
+            json.loads(v)["offset"]: json.loads(v) for t, v, _ in producer.sent if t == "city.rejected.v1"
+        }
+        assert {o: r["reason"] for o, r in rejected.items()} == {1: "schema", 2: "refused_by_store"}
+        assert base64.b64decode(rejected[1]["bytes"]) == bad.value
+        assert base64.b64decode(rejected[2]["bytes"]) == odd.value
+        assert {r.id for r in target.records} == {r["id"] for r in rejected.values()}
+        assert len(target.points) == 1
+        assert app.positions == {TP(TOPIC, 0): 4}
+        running.cancel()
+
+    asyncio.run(go())
+
+
+def test_a_late_event_is_stored_as_late(monkeypatch):
+    async def go():
+        target = Store()
+        app, _, work = storing(target, monkeypatch)
+        running = asyncio.create_task(work.run())
+        late = flow(0, 50)
+        late.timestamp = T0 + 121_000
+        await work.take(message([late]))
+        await until(lambda: app.positions)
+        assert [p.late for p in target.points] == [True]
+        running.cancel()
+
+    asyncio.run(go())
+
+
+# --- the alarm plane ----------------------------------------------------------------------------------------------
+
+
+def said(offset: int, value: bytes, kind: str) -> SimpleNamespace:
+    found = record(offset, value, b"k", kind=kind)
+    found.topic = "city.alarm.input.v1"
+    return found
+
+
+def test_history_is_acknowledged_before_the_state_is_written_and_rubbish_is_kept(judging):
+    async def go():
+        collected = Producer()
+        _, judged, _ = judging(collected)
+        await judged.take(message([flow(1, 5)]))
+        signal = next(v for t, v, _ in collected.sent if t == "city.alarm.input.v1")
+
+        app, producer = App(), Producer(at_once=False)
+        work = AlarmsWork(app, Settings(), "127.0.0.1:1", "log")
+        work.checkpoints.producer = producer
+        tp = TP("city.alarm.input.v1", 0)
+        held = Held(tp, Plane("log", 32), 1, -1, [-1] * 32, 0)
+        work.checkpoints.held[tp] = held
+        records = [said(0, signal, SIGNAL_TYPE), said(1, b"{rubbish", SIGNAL_TYPE)]
+        chunk = SimpleNamespace(tp=tp, topic=tp.topic, value=records, generation_id=1)
+        taking = asyncio.create_task(work.take(chunk))
+        await asyncio.sleep(0.05)
+        assert producer.topics() == ["city.alarm.event.v1", "city.rejected.v1"]
+        producer.at_once = True
+        for ack in producer.waiting:
+            ack.set_result(None)
+        await taking
+        assert producer.topics()[2:] == ["city.alarm.state.v1"]
+        alarm = json.loads(producer.sent[-1][1])
+        assert (alarm["state"], alarm["active"]) == ("UNACK", True)
+
+        ask = Command(command_id="c1", action="acknowledge", alarm_id=alarm["alarm_id"], actor="an")
+        records = [said(2, ask.model_dump_json().encode(), COMMAND_TYPE)]
+        await work.take(SimpleNamespace(tp=tp, topic=tp.topic, value=records, generation_id=1))
+        told = json.loads(next(v for t, v, _ in producer.sent[3:] if t == "city.alarm.event.v1"))
+        assert (told["type"], told["actor"]) == ("acknowledged", "an")
+        state = json.loads(producer.sent[-1][1])
+        assert state["state"] == "ACKED"
+        assert micros(moment(T0 * 1000 + 2_000_000)) == T0 * 1000 + 2_000_000
+        assert state["acked_at"].startswith(moment((T0 + 2000) * 1000).isoformat()[:19])
+
+    asyncio.run(go())
