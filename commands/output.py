@@ -57,7 +57,7 @@ def _shown(cell: Cell) -> tuple[str, bool]:
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False))
+    print(json.dumps(value, ensure_ascii=False), flush=True)  # whoever reads a pipe reads it as it comes
 
 
 def tell(message: str) -> None:

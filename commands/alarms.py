@@ -1,0 +1,183 @@
+"""`citywatch alarms`: what is raised, what was, and `ack`: somebody has seen it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, get_args
+
+from commands.output import UsageError, option_json, part, parts, print_json, table, teach, tell
+from commands.reach import ask, broker
+from models.alarm import COMMAND_TYPE, PRIORITIES, Command, State
+from models.base import micros
+from models.catalogue import ALARM_INPUT
+from sinks.query import format_time
+
+if TYPE_CHECKING:
+    import argparse
+
+    from settings import Settings
+    from sinks.contract import Record, Store
+
+ABOUT = """\
+Alarms as they stand: those that ask for somebody first, by priority, the oldest first. Without --all or --state, only
+these: UNACK (raised, nobody has seen it), ACKED (raised and seen), RTNUN (over, but nobody has seen it). NORM is over
+and seen, or was taken back. An alarm never clears because its sensor fell silent."""
+
+EXAMPLES = """\
+  citywatch alarms
+  citywatch alarms --rule road-jammed --all --json
+  citywatch alarms ack 0b7c3a52-6d5e-5d5b-9a4f-6d0a3f1c7e21 --by "Lan, shift B" --note "patrol sent"
+"""
+
+ACK = """\
+Say that somebody has seen an alarm, and who.
+The command goes into the log of alarms; when the broker has it, it counts, and every console will show it."""
+
+#: How long the broker may take to say that it has a command.
+_ACK_S = 30
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    teach(parser, ABOUT, EXAMPLES)
+    parser.add_argument("--all", action="store_true", help="those that are over and seen, too")
+    parser.add_argument("--state", choices=get_args(State), help="only these")
+    parser.add_argument("--rule", metavar="RULE", help="only those of one rule")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N")
+    option_json(parser, "for programs: a list of records")
+    parser.set_defaults(run=run)
+    one = part(
+        parts(parser, required=False), "ack", ACK, ack, '  citywatch alarms ack ALARM_ID --by "Lan, shift B"'
+    )
+    one.add_argument("alarm_id", metavar="ALARM_ID")
+    one.add_argument("--by", required=True, metavar="NAME", help="who has seen it")
+    one.add_argument("--note", metavar="TEXT", help="for the alarm's history")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    where = [(name, value) for name, value in (("state", args.state), ("rule", args.rule)) if value]
+
+    async def answer(store: Store) -> list[Record]:
+        return await store.kept("alarm", where=where)
+
+    found = sorted((_record(r) for r in ask(settings, answer)), key=_urgency)
+    asked = [a for a in found if args.all or args.state or a["state"] != "NORM"]
+    shown = asked if args.limit is None else asked[: max(0, args.limit)]
+    if args.json:
+        print_json(shown)
+    elif shown:
+        print(_table(shown, micros_now()))
+    _told(len(found) - len(asked), len(asked) - len(shown), nothing=not asked)
+    return 0
+
+
+def _told(over: int, cut: int, *, nothing: bool) -> None:
+    if nothing:
+        tell(f"no alarm asks for anybody{f' ({over:,} are over: --all)' if over else ''}")
+    if cut:
+        tell(f"{cut:,} more: a greater --limit shows them")
+
+
+def _record(record: Record) -> dict[str, Any]:
+    """The alarm as others see it: absent fields are null, and the judge's own state is left out."""
+    absent = dict.fromkeys(("end", "peak", "place", "instruction", "acked_by", "acked_at", "closed_by"))
+    body = absent | record.body
+    body.pop("horizon", None)
+    return body
+
+
+def _urgency(alarm: dict[str, Any]) -> tuple[bool, int, str, str]:
+    return alarm["state"] == "NORM", PRIORITIES.index(alarm["priority"]), alarm["start"], alarm["alarm_id"]
+
+
+def micros_now() -> int:
+    """The wall clock, only to say how old something is."""
+    return time.time_ns() // 1000
+
+
+def _table(alarms: list[dict[str, Any]], now: int) -> str:
+    rows = [
+        (
+            a["priority"],
+            a["closed_by"] or ("retracted" if a["retracted"] else a["state"]),
+            a["rule"],
+            " ".join(f"{k}={v}" for k, v in a["labels"].items()),
+            _time(a["start"]),
+            _time(a["end"]) if a["end"] else f"goes on, {_age(a['start'], now)}",
+            a["peak"],
+            a["title"]["en"],
+            a["alarm_id"],
+        )
+        for a in alarms
+    ]
+    return table(("", "state", "rule", "where", "start", "end", "peak", "title", "alarm_id"), rows)
+
+
+def _instant(text: str) -> int:
+    from datetime import datetime  # noqa: PLC0415
+
+    return micros(datetime.fromisoformat(text))
+
+
+def _time(text: str) -> str:
+    return format_time(_instant(text) // 1_000_000 * 1_000_000)
+
+
+def _age(start: str, now: int) -> str:
+    minutes = max(0, now - _instant(start)) // 60_000_000
+    for unit, size in (("d", 1440), ("h", 60)):
+        if minutes >= 2 * size:
+            return f"{minutes // size} {unit}"
+    return f"{minutes} min"
+
+
+def ack(args: argparse.Namespace, settings: Settings) -> int:
+    async def answer(store: Store) -> list[Record]:
+        return await store.kept("alarm", id_=args.alarm_id)
+
+    found = ask(settings, answer)
+    if not found:
+        raise UsageError(f"there is no alarm {args.alarm_id}; `citywatch alarms` lists them with their ids")
+    alarm = _record(found[0])
+    if alarm["acked"]:
+        tell(f"already acknowledged by {alarm['acked_by']} at {_time(alarm['acked_at'])}")
+        return 0
+    if alarm["retracted"] or alarm["closed_by"]:
+        raise UsageError(
+            f"{args.alarm_id} {'was taken back' if alarm['retracted'] else 'ended with its log'}: nothing is left to acknowledge"
+        )
+    offset = _send(args, settings, alarm["fingerprint"])
+    print(f"acknowledged {args.alarm_id} by {args.by} ({ALARM_INPUT}, offset {offset})")
+    return 0
+
+
+def _send(args: argparse.Namespace, settings: Settings, fingerprint: str) -> int:
+    """The offset of the command, once the broker has it."""
+    from contextlib import closing  # noqa: PLC0415 - listing alarms needs no Kafka client
+
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from bus import clients, headers  # noqa: PLC0415
+
+    try:
+        command = Command(
+            command_id=str(uuid.uuid4()),
+            action="acknowledge",
+            alarm_id=args.alarm_id,
+            actor=args.by,
+            note=args.note,
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UsageError(f"{'--by' if first['loc'][0] == 'actor' else '--note'}: {first['msg']}") from None
+    place = broker(settings)
+    said = headers.headers(command.command_id, COMMAND_TYPE, "/citywatch/cli", micros_now())
+    with closing(clients.producer(place.bootstrap)) as producer:
+        sent = producer.send(
+            clients.name(place.prefix, ALARM_INPUT),
+            command.model_dump_json(exclude_none=True).encode(),
+            fingerprint.encode(),
+            said,
+            0,
+        )
+        return int(sent.get(_ACK_S).offset)
