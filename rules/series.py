@@ -26,11 +26,16 @@ _SLACK = 16
 class Timeline:
     """Which version of the rules is in force from when: the fold asks it, control records in the log extend it."""
 
-    __slots__ = ("entries", "programs")
+    __slots__ = ("_changes", "entries", "programs")
 
     def __init__(self, entries: Sequence[tuple[Micros, int]], programs: dict[int, Program]) -> None:
         self.entries = tuple(entries)
         self.programs = programs
+        last = (INF, self.entries[-1][1])
+        self._changes = {
+            version: following
+            for (_, version), following in zip(self.entries, (*self.entries[1:], last), strict=True)
+        }
 
     def at(self, t: Micros) -> int:
         """The version in force at t; before the first entry, the first."""
@@ -42,9 +47,7 @@ class Timeline:
 
     def change(self, version: int) -> tuple[Micros, int]:
         """When the version is superseded and by which; (INF, version) if it is the last."""
-        versions = [v for _, v in self.entries]
-        after = versions.index(version) + 1
-        return self.entries[after] if after < len(self.entries) else (INF, version)
+        return self._changes[version]
 
 
 class Announced(NamedTuple):
@@ -95,7 +98,7 @@ class Series:
         self.closed: list[tuple[str, Episode]] = []
         self.announced: tuple[Announced, ...] = ()
         self.acted: Micros = -INF  # the head's timers have acted up to here
-        self.due: Micros = INF
+        self.due: Micros = -INF  # when time next acts on the head by itself; before the first touch, always
         self.reminder: Micros = INF  # the judge's: when it will look at this series next
 
     # --- the fold -----------------------------------------------------------------------------------------------
@@ -108,10 +111,18 @@ class Series:
         closed: list[tuple[str, Episode]],
     ) -> tuple[int, tuple[Any, ...]]:
         """Fold samples, each after everything that is due at or before it."""
+        version, states = core
+        program = line.programs[version]
+        due = min(line.change(version)[0], program.due(states))
         for sample in samples:
-            version, states = self._expire(core, sample[T], line, closed)
-            core = (version, line.programs[version].feed(states, sample, closed))
-        return core
+            before = states
+            if due <= sample[T]:
+                version, states = self._expire((version, states), sample[T], line, closed)
+                program = line.programs[version]
+            states = program.feed(states, sample, closed)
+            if states is not before:
+                due = min(line.change(version)[0], program.due(states))
+        return version, states
 
     def _expire(
         self,
@@ -137,6 +148,23 @@ class Series:
         if clock - t > late or t < self.horizon:
             return "late"
         samples = self.samples
+        verdict: Verdict = "stored"
+        if not samples or samples[-1][T] < t:  # in order: nothing to compare it with
+            at = len(samples)
+            samples.append(sample)
+        else:
+            at, verdict = self._place(sample, alone=alone)
+            if verdict == "duplicate":
+                return verdict
+        if at < self.folded or (t <= clock and self.acted > t):
+            self.folded = -1
+        if len(samples) > _SLACK and samples[len(samples) // 2][T] < clock - late:
+            self.compact(clock - late, line)
+        return verdict
+
+    def _place(self, sample: Sample, *, alone: bool) -> tuple[int, Verdict]:
+        """Insert a sample among the others, instead of the one that it corrects or contradicts. Where, and as what."""
+        t, samples = sample[T], self.samples
         at = bisect_left(samples, sample[:2])
         verdict: Verdict = "stored"
         if at < len(samples) and samples[at][:2] == sample[:2]:
@@ -145,7 +173,7 @@ class Series:
                 old[REVISION],
                 old[DIGEST],
             ):
-                return "duplicate"
+                return at, "duplicate"
             verdict = "conflict"
             self._remove(at)
         elif alone:
@@ -158,11 +186,7 @@ class Series:
                 first += 1
         at = bisect_left(samples, sample[:2])
         samples.insert(at, sample)
-        if at < self.folded or (t <= clock and self.acted > t):
-            self.folded = -1
-        if len(samples) > _SLACK and samples[len(samples) // 2][T] < clock - late:
-            self.compact(clock - late, line)
-        return verdict
+        return at, verdict
 
     def _remove(self, at: int) -> None:
         del self.samples[at]
@@ -171,21 +195,31 @@ class Series:
 
     def touch(self, clock: Micros, line: Timeline) -> list[Op]:
         """Bring the head to `clock` and tell what changed since the last time."""
-        before = len(self.closed), self.head
+        ended, head = len(self.closed), self.head
         again = self.folded < 0
-        if again:
-            self.closed, self.folded, self.head = [], 0, self.core
-        ready = bisect_left(self.samples, (clock + 1, ""), lo=self.folded)
-        fed = self._fold(self.head, self.samples[self.folded : ready], line, self.closed)
+        samples = self.samples
+        if clock < self.due and 0 <= self.folded == len(samples) - 1 and samples[-1][T] <= clock:
+            # One more sample, in order, while nothing is due; mostly no rule is moved by it either.
+            version, states = self.head
+            fed = version, line.programs[version].feed(states, samples[-1], self.closed)
+            ready = len(samples)
+            if fed[1] is states:
+                self.folded = ready
+                return []
+        else:
+            if again:
+                self.closed, self.folded, self.head = [], 0, self.core
+            ready = bisect_left(samples, (clock + 1, ""), lo=self.folded)
+            fed = self._fold(self.head, samples[self.folded : ready], line, self.closed)
         self.head = self._expire(fed, clock, line, self.closed)
         self.folded = ready
         if again or self.head[1] is not fed[1]:
             self.acted = clock
-        changed = again or before != (len(self.closed), self.head)
+        changed = again or ended != len(self.closed) or head != self.head
         version, states = self.head
         self.due = min(line.programs[version].due(states), line.change(version)[0])
-        if self.folded < len(self.samples):
-            self.due = min(self.due, self.samples[self.folded][T])
+        if ready < len(samples):
+            self.due = min(self.due, samples[ready][T])
         return self._differences(line) if changed else []
 
     def compact(self, horizon: Micros, line: Timeline) -> None:
@@ -193,13 +227,22 @@ class Series:
         if horizon <= self.horizon:
             return
         n = bisect_left(self.samples, (horizon, ""))
-        self.core = self._expire(self._fold(self.core, self.samples[:n], line, []), horizon - 1, line, [])
+        if not self._calm or self.folded < n or self.due < horizon:
+            self.core = self._expire(self._fold(self.core, self.samples[:n], line, []), horizon - 1, line, [])
+            since = self.samples[n : max(n, self.folded)]
+            if self.core == self.head and self._fold(self.core, since, line, [])[1] is self.core[1]:
+                self.head = self.core
         del self.samples[:n]
         if self.folded >= 0:
             self.folded -= n
         self.horizon = horizon
         self.closed = [c for c in self.closed if _since(c[1].end, horizon)]
         self.announced = tuple(a for a in self.announced if _since(a.end, horizon))
+
+    @property
+    def _calm(self) -> bool:
+        """True where the head is still the very state of the horizon: no sample and no timer has moved it since."""
+        return self.head[1] is self.core[1] and self.head[0] == self.core[0]
 
     @property
     def forgettable(self) -> bool:
