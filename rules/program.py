@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rules import spec
-from rules.machine import INF, Absence, Count, Episode, Happening, Kind, Level, Sample, Threshold
+from rules.machine import INF, VALUES, Absence, Count, Episode, Happening, Kind, Level, Sample, Threshold
 
 if TYPE_CHECKING:
     from models.alarm import Category, Certainty, Text, Urgency
@@ -46,10 +46,13 @@ class Entry(NamedTuple):
 class Program:
     """States are a tuple in the order of `entries`; None is quiet."""
 
-    def __init__(self, version: int, entries: tuple[Entry, ...], sensors: tuple[spec.Sensor, ...] = ()) -> None:
+    def __init__(
+        self, version: int, entries: tuple[Entry, ...], sensors: tuple[spec.Sensor, ...] = ()
+    ) -> None:
         self.version = version
         self.entries = entries
         self.kinds = tuple(e.kind for e in entries)
+        self._feeds = tuple((k.wakes, k.feed) for k in self.kinds)
         self.rules = {e.id: e for e in entries}
         self.subjects: dict[str, Micros] = {s.key: s.every_us for s in sensors}
         self.places: dict[str, Place] = {s.key: s.place for s in sensors if s.place is not None}
@@ -65,16 +68,20 @@ class Program:
 
     def feed(self, states: States, sample: Sample, closed: list[tuple[str, Episode]]) -> States:
         after: list[Any] | None = None
-        for i, kind in enumerate(self.kinds):
+        ended: list[Episode] = []
+        values = sample[VALUES]
+        for i, (wakes, feed) in enumerate(self._feeds):
             before = states[i]
-            ended: list[Episode] = []
-            state = kind.feed(before, sample, ended)
+            if before is None and not wakes(values):
+                continue
+            state = feed(before, sample, ended)
             if state is not before:
                 if after is None:
                     after = list(states)
                 after[i] = state
-                for episode in ended:
-                    closed.append((self.entries[i].id, episode))
+                if ended:
+                    closed += [(self.entries[i].id, episode) for episode in ended]
+                    ended.clear()
         return states if after is None else tuple(after)
 
     def expire(self, states: States, upto: Micros, closed: list[tuple[str, Episode]]) -> States:
