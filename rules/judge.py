@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import heapq
 import uuid
-import zlib
 from collections import Counter
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import msgspec
-from models.keys import partition_of
 
 from models.alarm import PRIORITIES, Evidence, Signal
-from models.base import PLACE_FIELDS, Place, moment
+from models.base import PLACE_FIELDS, Place, micros, moment
+from models.keys import partition_of
 from rules.machine import ID, INF, OFFSET, VALUES, T
 from rules.program import EMPTY, Program
 from rules.series import Series, Timeline
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 #: Number of the format of a dumped bucket; another one is rebuilt from the log.
 FORMAT = 1
 NAMESPACE = uuid.UUID("6c1f3b52-6d5e-5d5b-9a4f-6d0a3f1c7e21")
+
+#: Verdicts after which a series is not what it was.
+_JUDGED = frozenset({"stored", "conflict"})
 
 
 class FormatError(ValueError):
@@ -79,6 +82,7 @@ class Judge:
         self._partitions = 1 if whole else self.topic.partitions
         self.names = names_of(event)
         self._values = values_of(event)
+        self._key_of = self.topic.key_of
         self._late = self.topic.late_us if late_us is None else late_us
         self._alone = self.topic.kind == "samples"
         self._sub = self.topic.series[len(self.topic.key) :]
@@ -96,8 +100,8 @@ class Judge:
     def event(self, offset: int, stamp: Micros, event: Event, digest: int) -> list[Signal]:
         """A valid event; `digest` is of its bytes, to tell a repetition from a contradiction."""
         self._tick(offset, stamp)
-        key = self.topic.key_of(event)
-        number = zlib.crc32(key.encode()) % self.buckets
+        key = self._key_of(event)
+        number = crc32(key.encode()) % self.buckets
         bucket = self._buckets[number]
         signals: list[Signal] = []
         if offset > bucket.offset:
@@ -106,15 +110,18 @@ class Judge:
             if series is None:
                 series = self._new(bucket, key, clock)
             sub = "/".join(str(getattr(event, name)) for name in self._sub) if self._sub else ""
-            sample = (event.at, event.event_id, sub, offset, event.revision, digest, self._values(event))
+            at = micros(event.observed_at)
+            sample = (at, event.event_id, sub, offset, event.revision, digest, self._values(event))
             verdict = series.add(sample, clock, self._late, bucket.line, alone=self._alone)
             bucket.counts[verdict] += 1
             self.dirty.add(number)
-            if verdict in ("stored", "conflict"):
-                late = sample[T] < clock
-                cause = f"{verdict} {event.event_id}" if late or verdict == "conflict" else None
-                self._touch(bucket, series, clock, offset, stamp, signals, cause)
-        self._advance(offset, stamp, signals)
+            if verdict in _JUDGED:
+                ops = self._touch(bucket, series, clock)
+                if ops:
+                    cause = f"{verdict} {event.event_id}" if at < clock or verdict == "conflict" else None
+                    self._tell(bucket, series, ops, clock, offset, stamp, signals, cause)
+        if self.clock >= self._next_due or offset <= self._caught_up:
+            self._advance(offset, stamp, signals)
         return signals
 
     def pass_by(self, offset: int, stamp: Micros, count: str | None = None) -> list[Signal]:
@@ -147,7 +154,9 @@ class Judge:
                 if self._mine(key, number) and key not in bucket.series:
                     self._new(bucket, key, clock)
             for series in list(bucket.series.values()):
-                self._touch(bucket, series, clock, offset, stamp, signals, f"rules version {program.version}")
+                ops = self._touch(bucket, series, clock)
+                cause = f"rules version {program.version}"
+                self._tell(bucket, series, ops, clock, offset, stamp, signals, cause)
         self._advance(offset, stamp, signals)
         return signals
 
@@ -173,29 +182,35 @@ class Judge:
                     series.reminder = INF
                     if series.due <= clock:
                         self.dirty.add(number)
-                        self._touch(bucket, series, clock, offset, stamp, signals, None)
+                        ops = self._touch(bucket, series, clock)
+                        self._tell(bucket, series, ops, clock, offset, stamp, signals, None)
                     else:
                         self._remind(bucket, series)
             if bucket.heap and bucket.heap[0][0] < soonest:
                 soonest = bucket.heap[0][0]
         self._next_due = soonest
 
-    def _touch(
+    def _touch(self, bucket: _Bucket, series: Series, clock: Micros) -> list[Op]:
+        """Bring a series to `clock`; what there is to tell of it."""
+        ops = series.touch(clock, bucket.line)
+        if series.due < series.reminder:
+            self._remind(bucket, series)
+        return ops
+
+    def _tell(
         self,
         bucket: _Bucket,
         series: Series,
+        ops: list[Op],
         clock: Micros,
         offset: int,
         stamp: Micros,
         signals: list[Signal],
         cause: str | None,
     ) -> None:
-        ops = series.touch(clock, bucket.line)
-        self._remind(bucket, series)
         if ops:
-            series.compact(
-                clock - self._late, bucket.line
-            )  # what is told holds the same horizon in every run
+            # What is told holds the same horizon in every run.
+            series.compact(clock - self._late, bucket.line)
             told = [self._signal(bucket, series, op, offset, stamp, k, cause) for k, op in enumerate(ops)]
             series.announce(ops, [s.alarm_id for s in told])
             signals += told
@@ -216,10 +231,7 @@ class Judge:
 
     def _mine(self, key: str, number: int) -> bool:
         raw = key.encode()
-        return (
-            zlib.crc32(raw) % self.buckets == number
-            and partition_of(raw, self._partitions) == self.partition
-        )
+        return crc32(raw) % self.buckets == number and partition_of(raw, self._partitions) == self.partition
 
     # --- signals ------------------------------------------------------------------------------------------------
 
@@ -347,7 +359,8 @@ class Judge:
         """stored, late, duplicate, conflict and rejected so far."""
         total: Counter[str] = Counter()
         for bucket in self._buckets:
-            total.update(bucket.counts)
+            for verdict, n in bucket.counts.items():  # a tenth of what Counter.update takes, twice a chunk
+                total[verdict] += n
         return total
 
     def size(self) -> int:
