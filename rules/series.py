@@ -267,7 +267,10 @@ class Series:
         return ops
 
     def announce(self, ops: Sequence[Op], ids: Sequence[str]) -> None:
-        """Remember what was told; `ids` are the alarm ids of the ops."""
+        """Remember what was told; `ids` are the alarm ids of the ops.
+
+        What ended before the horizon is left out here too: `closed` knows it no more, and would have it retracted.
+        """
         known = {a.alarm_id: a for a in self.announced}
         for op, alarm_id in zip(ops, ids, strict=True):
             if op.op == "retract":
@@ -277,7 +280,8 @@ class Series:
                 known[alarm_id] = Announced(
                     alarm_id, op.rule, e.start, e.end, e.rank, e.peak, tuple(s[ID] for s in e.evidence)
                 )
-        self.announced = tuple(sorted(known.values(), key=lambda a: (a.rule, a.start, a.alarm_id)))
+        kept = [a for a in known.values() if _since(a.end, self.horizon)]
+        self.announced = tuple(sorted(kept, key=lambda a: (a.rule, a.start, a.alarm_id)))
 
     # --- as plain data ------------------------------------------------------------------------------------------
 
