@@ -6,7 +6,7 @@ import heapq
 import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from models.base import Micros, Place, micros, moment
+from models.base import Micros, Place, moment
 from models.keys import partition_of
 from models.traffic import TrafficFlow
 from rules.load import default
