@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -85,6 +86,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         grace_s=grace,
         prefix="" if settings.kafka.bootstrap is None else f"replay-{int(time.time())}.",
     )
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # leaves as on Ctrl-C, with nothing left running
     with world:
         return asyncio.run(_own(args, settings, mapping, pace, world))
 

@@ -157,9 +157,9 @@ class World:
         if self.running.embedded:
             environ.setdefault("CITYWATCH_CHECKPOINT__BYTES", "500000")
         return subprocess.Popen(  # noqa: S603 - our own interpreter and command
-            [sys.executable, "-m", "cli", "worker", "--role", role],
+            [sys.executable, "-m", "cli", "worker", "--role", role, "--tied"],
             env=environ,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=sys.stderr,
             start_new_session=True,
         )
@@ -191,6 +191,8 @@ class World:
             if worker.poll() is None:
                 worker.kill()
                 worker.wait()
+            assert worker.stdin is not None
+            worker.stdin.close()
         if self._broker is not None:
             self._broker.close()
         if self._lock is not None:
