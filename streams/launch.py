@@ -71,6 +71,7 @@ def run(role: Role, settings: Settings) -> None:
     worker = faust.Worker(
         app, loglevel=settings.log.level.upper(), override_logging=False, redirect_stdouts=False, quiet=True
     )
+    worker.spinner = None  # it writes escape sequences wherever stdout goes
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)
     worker.execute_from_commandline()
