@@ -7,7 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, get_args
 
 from commands.output import UsageError, option_json, part, parts, print_json, table, teach, tell
-from commands.reach import ask, broker
+from commands.reach import ask, broker, broker_if_any
 from models.alarm import COMMAND_TYPE, PRIORITIES, Command, State
 from models.base import micros
 from models.catalogue import ALARM_INPUT
@@ -68,6 +68,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     elif shown:
         print(_table(shown, micros_now()))
     _told(len(found) - len(asked), len(asked) - len(shown), nothing=not asked)
+    if broker_if_any(settings) is None:
+        tell(f"nothing runs on {settings.data.dir}: this is how things stood when it last did")
     return 0
 
 
@@ -110,7 +112,7 @@ def _table(alarms: list[dict[str, Any]], now: int) -> str:
         )
         for a in alarms
     ]
-    return table(("", "state", "rule", "where", "start", "end", "peak", "title", "alarm_id"), rows)
+    return table(("prio", "state", "rule", "where", "start", "end", "peak", "title", "alarm_id"), rows)
 
 
 def _instant(text: str) -> int:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ABOUT = """\
 Print what is written to a topic: time, key, value. Reads beside the workers and takes nothing from them. Ends with
 Ctrl-C, or after --count records. Records that carry no event (clocks, control) are left out, unless --all says
-otherwise; so are the bytes of rejects: `citywatch rejected show ID` has them."""
+otherwise; so are key and bytes of rejects: `citywatch rejected show ID` has them."""
 
 EXAMPLES = """\
   citywatch tail city.alarm.event.v1
@@ -111,7 +111,7 @@ def _shown(record: Any, topic: str) -> dict[str, Any]:
 
     value = _value(record.value)
     if topic == REJECTED and isinstance(value, dict):
-        value.pop("bytes", None)
+        value = {k: v for k, v in value.items() if k not in ("bytes", "key")}  # what a stranger sent
     return {
         "time": format_time(record.timestamp * 1000),
         "partition": record.partition,
