@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +55,35 @@ class Store(_Part):
     path: Path | None = Field(None, description="of the SQLite store; none: store.sqlite in the data folder")
 
 
+class Influx(_Part):
+    """InfluxDB 2 as the store, where `url` is set. A token can reach one organisation: `org` must be that one."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")] | None = Field(
+        None, description="of a running InfluxDB 2, as in http://influxdb:8086; none: SQLite is the store"
+    )
+    token: SecretStr | None = Field(
+        None,
+        validate_default=True,
+        description="that may read and write the bucket; needed where there is a url",
+    )
+    org: str = Field(
+        "citywatch", min_length=1, description="organisation that the bucket and the token belong to"
+    )
+    bucket: str = Field(
+        "citywatch", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="letters, digits, `_`, `-` and `.`"
+    )
+    retention_days: int = Field(
+        0, ge=0, le=36500, description="of a bucket that is made because it was not there; 0: for ever"
+    )
+
+    @field_validator("token")
+    @classmethod
+    def _is_given(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if token is None and info.data.get("url") is not None:
+            raise ValueError("a token is needed with CITYWATCH_INFLUX__URL")
+        return token
+
+
 class Checkpoint(_Part):
     seconds: float = Field(15, gt=0, le=3600, description="between two checkpoints of a bucket")
     bytes: int = Field(1_500_000, gt=0, description="of input after which a checkpoint comes early")
@@ -82,6 +111,7 @@ class Settings(_Part):
 
     kafka: Kafka = Kafka()
     store: Store = Store()
+    influx: Influx = Influx()
     checkpoint: Checkpoint = Checkpoint()
     time: Time = Time()
     log: Log = Log()

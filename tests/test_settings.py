@@ -81,3 +81,24 @@ def test_the_folder_of_recorded_input_is_no_setting():
 def test_settings_are_frozen():
     with pytest.raises(ValidationError):
         read({}).kafka.prefix = "x."
+
+
+def test_influxdb_needs_a_token_which_is_never_shown():
+    url = {"CITYWATCH_INFLUX__URL": "http://127.0.0.1:8086"}
+    assert refused(**url).startswith("CITYWATCH_INFLUX__TOKEN=None: ")
+    found = read({**url, "CITYWATCH_INFLUX__TOKEN": "geheim"}).influx
+    assert (found.org, found.bucket, found.retention_days) == ("citywatch", "citywatch", 0)
+    assert "geheim" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("URL", "influxdb:8086"),
+        ("URL", "http://me:secret@influxdb"),
+        ("BUCKET", "a/b"),
+        ("RETENTION_DAYS", "-1"),
+    ],
+)
+def test_an_influxdb_that_cannot_be_is_refused_by_name(name, value):
+    assert refused(**{f"CITYWATCH_INFLUX__{name}": value}).startswith(f"CITYWATCH_INFLUX__{name}=")
