@@ -17,7 +17,7 @@ from rules.judge import Judge
 from rules.program import compile_program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from models.base import Micros
     from rules.spec import RuleSet
@@ -148,14 +148,13 @@ def memory(series: int, rules: RuleSet) -> dict[str, float]:
     }
 
 
-def measure(*, quick: bool, say: Callable[[str], None]) -> dict[str, float]:
+def measure(*, quick: bool) -> dict[str, float]:
     """Every figure of the core, by name."""
     settle()
-    steps = 10_000 if quick else 40_000
-    series = 4_000 if quick else 20_000
+    steps = 6_000 if quick else 24_000
+    series = 1_000 if quick else 20_000
     typical = load.typical()
     found = {"decode_us": decode_us(steps)}
-    say("steps by rules")
     three = {"step_us typical 3 rules": typical}
     apply = {
         f"step_us {n} rules apply": load.ruleset([load.threshold(i) for i in range(n)]) for n in (1, 4, 16)
@@ -166,8 +165,6 @@ def measure(*, quick: bool, say: Callable[[str], None]) -> dict[str, float]:
     }
     silent = load.ruleset([*(load.threshold(i) for i in range(2)), load.absence()], SENSORS)
     found |= steps_us({**three, **apply, **beside, "step_us 3 rules, one is absence": silent}, steps)
-    say("refolds")
     for samples in (12, 120):
         found[f"refold_us {samples} samples"] = refold_us(samples, typical)
-    say("memory")
     return found | {f"series {name}": value for name, value in memory(series, typical).items()}
