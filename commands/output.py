@@ -97,7 +97,7 @@ def teach(parser: argparse.ArgumentParser, about: str, examples: str) -> None:
 
 def parts(parser: argparse.ArgumentParser, *, required: bool = True) -> Any:
     """Where the parts of a command (`rules lint`) are added with `part`."""
-    return parser.add_subparsers(metavar="WHAT", dest="what", required=required)
+    return parser.add_subparsers(metavar="WHAT" if required else "[WHAT]", dest="what", required=required)
 
 
 def part(where: Any, name: str, about: str, run: Any, examples: str = "") -> argparse.ArgumentParser:

@@ -47,7 +47,7 @@ Text as text, anything else as a hex dump; --raw gives the bytes themselves, for
 
 REDRIVE = """\
 Send rejects again, with their own bytes and key, to their topic.
-For when the reason is gone: a field was added to the model, a sensor registered. They are new records there, and
+For when the reason is gone: the model allows a field or a value that it did not. They are new records there, and
 refused again if nothing has changed. An event that is sent long after it was observed is stored as late and not
 judged. What was refused in a file is not sent: mend the mapping and feed the file again. Exit code 1 when some could
 not be sent."""
