@@ -25,6 +25,7 @@ class Broker(NamedTuple):
     bootstrap: str
     prefix: str
     embedded: bool
+    replay: bool = False  # a world whose only clock is the replayer: nobody else may write to it
 
 
 def ask(settings: Settings, question: Callable[[Store], Awaitable[T]]) -> T:
@@ -62,7 +63,9 @@ def broker_if_any(settings: Settings) -> Broker | None:
     from commands.world import running  # noqa: PLC0415 - as above
 
     there = running(settings.data.dir)
-    return None if there is None else Broker(there.bootstrap, there.prefix, there.embedded)
+    if there is None:
+        return None
+    return Broker(there.bootstrap, there.prefix, there.embedded, replay=there.clock == "writer")
 
 
 def topic_named(name: str) -> str:

@@ -207,8 +207,10 @@ def redrive(args: argparse.Namespace, settings: Settings) -> int:
     sendable = [record.body for record in chosen if not _refusal(record.body)]
     if sendable:
         place = broker(settings)
-        if place.prefix:
-            raise UsageError(f"{place.prefix} is the world of a replay: replay the input again instead")
+        if place.replay or place.prefix:
+            raise UsageError(
+                f"{place.prefix or place.bootstrap} is the world of a replay: replay the input again instead"
+            )
         asyncio.run(_send(place, sendable))
     sent = Counter(body["topic"] for body in sendable)
     if args.json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import signal
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bus import clients
 from bus.clients import Feeder
 from bus.room import Room
+from commands.output import UsageError, teach
 from commands.world import World, now_us, running, settled
 from models import catalogue
 from models.base import moment
@@ -26,25 +26,29 @@ from sources.replay import Replay
 from sources.tokens import load_tokens
 
 if TYPE_CHECKING:
+    import argparse
+
     from settings import Settings
     from sources.mapping import Mapping
 
 GROUPS = ("judge", "store")
 
-_EXAMPLES = """\
-With nothing running, replay starts an embedded broker and workers of its own, feeds, waits until everything is
-judged and stored, prints the ledger and leaves. The store in --data can then be asked.
+_ABOUT = """\
+Feed recorded input as if it arrived again, at its own times, judge and store it, and account for every event.
 
-examples:
+With nothing running, replay starts an embedded broker and workers of its own, feeds, waits until everything is
+judged and stored, prints the ledger and leaves. The store in --data can then be asked. A store holds an event once:
+the same recording fed twice into one folder is told as not exact."""
+
+_EXAMPLES = """\
   citywatch replay los_speed.csv --mapping metr-la --data /tmp/la
   citywatch query traffic_flow --every 1h --agg mean --data /tmp/la
   citywatch replay my.csv --mapping my-feed.yaml --rules my-rules.yaml --grace 60
-"""
+  citywatch replay my.csv --mapping my-feed.yaml --shift now     (into the `up` that runs)"""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = _EXAMPLES
+    teach(parser, _ABOUT, _EXAMPLES)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recorded input")
     parser.add_argument(
         "--mapping", required=True, metavar="NAME|FILE", help="how to read it: `citywatch mapping list`"
@@ -70,7 +74,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     pace = _pace(args.speed, live=bool(args.shift))
     missing = [str(f) for f in args.files if not f.is_file()]
     if missing:
-        raise ValueError(f"no such file: {', '.join(missing)}")
+        raise UsageError(f"no such file: {', '.join(missing)}")
     settings.data.dir.mkdir(parents=True, exist_ok=True)
     if args.shift:
         return asyncio.run(_into_live(args, settings, mapping, pace))
@@ -108,7 +112,7 @@ def _pace(speed: str | None, *, live: bool) -> float | None:
     except ValueError:
         pace = 0.0
     if pace <= 0:
-        raise ValueError(f"--speed {speed}: write max, 1x or 60x")
+        raise UsageError(f"--speed {speed}: write max, 1x or 60x")
     return pace
 
 

@@ -110,9 +110,9 @@ def apply(args: argparse.Namespace, settings: Settings) -> int:
 
     rules = load.load(args.rules) if args.rules else load.default()
     place = broker(settings)
-    if place.prefix:
+    if place.replay or place.prefix:
         raise UsageError(
-            f"{place.prefix} is the world of a replay, whose only clock is its input: its rules are given with "
+            f"{place.prefix or place.bootstrap} is the world of a replay, whose only clock is its input: its rules are given with "
             "`citywatch replay --rules`"
         )
     changes = topics.apply(place.bootstrap, place.prefix, settings.kafka.replication)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -12,12 +11,14 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from commands.output import teach
 from commands.world import World, now_us, settled
 from rules import load
 from sinks.ledger import ledger
 from sinks.sqlite import SqliteStore
 
 if TYPE_CHECKING:
+    import argparse
     from pathlib import Path
 
     from settings import Settings
@@ -26,20 +27,20 @@ if TYPE_CHECKING:
 #: An embedded log ends with its process, so what is in it is finished first, if that takes no longer.
 SETTLE_S = 4.0
 
-_EXAMPLES = """\
-Starts a broker inside this process (nothing of it survives the exit; the store does), puts the rules into its log,
-and runs the judge, the store and the alarms workers. With CITYWATCH_KAFKA__BOOTSTRAP set it uses that Kafka.
+_ABOUT = """\
+Run everything in one terminal, watch over it, stop it as a whole.
 
-examples:
+Starts a broker inside this process (nothing of it survives the exit; the store does), puts the rules into its log,
+and runs the judge, the store and the alarms workers. With CITYWATCH_KAFKA__BOOTSTRAP set it uses that Kafka."""
+
+_EXAMPLES = """\
   citywatch up
   citywatch up --for 60 --json --data /tmp/city
-  citywatch replay my.csv --mapping my-feed.yaml --shift now     (in another terminal)
-"""
+  citywatch replay my.csv --mapping my-feed.yaml --shift now     (in another terminal)"""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = _EXAMPLES
+    teach(parser, _ABOUT, _EXAMPLES)
     parser.add_argument(
         "--for", dest="for_", type=float, metavar="SECONDS", help="stop by itself after this long"
     )

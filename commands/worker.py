@@ -10,6 +10,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from commands.output import teach
+
 if TYPE_CHECKING:
     import argparse
 
@@ -19,7 +21,18 @@ if TYPE_CHECKING:
 GRACE_S = 5.0
 
 
+_ABOUT = """\
+Run one of the three Faust apps, or a process of each, against the Kafka in CITYWATCH_KAFKA__BOOTSTRAP.
+
+This is what a service manager runs on a server; on one machine `citywatch up` does it for you."""
+
+_EXAMPLES = """\
+  CITYWATCH_KAFKA__BOOTSTRAP=kafka:9092 citywatch worker --role judge
+  CITYWATCH_KAFKA__BOOTSTRAP=kafka:9092 citywatch worker"""
+
+
 def add(parser: argparse.ArgumentParser) -> None:
+    teach(parser, _ABOUT, _EXAMPLES)
     parser.add_argument(
         "--role",
         choices=("judge", "store", "alarms", "all"),
@@ -43,14 +56,25 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.role != "all":
         launch.run(args.role, settings)
         return 0
+    return _all(list(launch.ROLES))
+
+
+def _all(roles: list[str]) -> int:
+    """A process of each role. When one ends, so do the others: whoever started us starts us again."""
     command = [sys.executable, "-m", "cli", "worker", "--role"]
-    workers = [subprocess.Popen([*command, role]) for role in launch.ROLES]  # noqa: S603 - our own command
+    workers = [subprocess.Popen([*command, role]) for role in roles]  # noqa: S603 - our own command
+    ends: list[int] = []
     try:
-        return max(abs(w.wait()) for w in workers)
-    except KeyboardInterrupt:
+        while not ends:
+            time.sleep(0.2)
+            ends = [w.returncode for w in workers if w.poll() is not None]
+    finally:
         for w in workers:
-            w.terminate()
-        return max(abs(w.wait()) for w in workers)
+            if w.poll() is None:
+                w.terminate()
+        for w in workers:
+            w.wait()
+    return max(map(abs, ends))
 
 
 def _end_with_parent() -> None:

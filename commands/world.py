@@ -52,6 +52,7 @@ class Running:
     pid: int
     embedded: bool
     prefix: str = ""
+    clock: str = "log"  # writer: a replay's world, whose only clock is the replayer
 
 
 def running(data: Path) -> Running | None:
@@ -136,7 +137,9 @@ class World:
             if problems:
                 raise BrokenError("; ".join(problems))
         topics.publish_rules(bootstrap, self.prefix, self.rules.canonical(), self.effective_from, self.stamp)
-        self.running = Running(bootstrap, log_id, os.getpid(), self._broker is not None, self.prefix)
+        self.running = Running(
+            bootstrap, log_id, os.getpid(), self._broker is not None, self.prefix, self.clock
+        )
         (self.data / "up.json").write_text(json.dumps(asdict(self.running)))
         for role in ROLES:
             self.workers[role] = self._spawn(role)
@@ -195,6 +198,8 @@ class World:
             worker.stdin.close()
         if self._broker is not None:
             self._broker.close()
+            if self.settings.store_path.exists():
+                asyncio.run(close_ended(self.settings.store_path))
         if self._lock is not None:
             (self.data / "up.json").unlink(missing_ok=True)
             self._lock.close()

@@ -9,10 +9,12 @@ import subprocess
 import time
 from collections import Counter
 from datetime import datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from real import CASES, ROOT, alarms, citywatch, command, data, environ, line, oracle, query, replay, story
+from real_kafka import KafkaMissingError, RealKafka
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +58,10 @@ def test_metr_la_hourly_means_are_those_of_the_oracle(metr_la):
 def worker(parent: int, role: str) -> int | None:
     """Process id of the worker of a role that a replay started."""
     found = subprocess.run(
-        ["pgrep", "-P", str(parent), "-f", f"worker --role {role}"], capture_output=True, text=True
+        ["pgrep", "-P", str(parent), "-f", f"worker --role {role}"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return int(found.stdout.split()[0]) if found.stdout.split() else None
 
@@ -95,6 +100,59 @@ def test_workers_killed_and_put_to_sleep_in_turn_change_neither_history_nor_alar
     whole, cut = (query(f, "traffic_flow", "--every", "1h", "--agg", "sum") for f in (uncut, tmp_path))
     assert whole == cut
     assert len(story(uncut)) > 500
+    assert story(uncut) == story(tmp_path)
+
+
+def test_two_judges_on_apache_kafka_put_to_sleep_and_killed_by_turns_say_what_one_says(metr_la, tmp_path):
+    """Rebalances with a sleeping owner: it wakes when another has gone on, and is refused."""
+    uncut, _ = metr_la
+    try:
+        kafka = RealKafka()
+        kafka.start()
+    except KafkaMissingError as missing:
+        pytest.skip(f"needs Apache Kafka as a process: {missing}")
+    file = data("traffic", "metr-la", "los_speed_2012-03-01_to_04.csv")
+    words = ("replay", file, "--mapping", "metr-la", "--rules", SLOW_ROADS, "--data", tmp_path, "--json")
+    words = (*words, "--speed", "9000x")  # 4 days in 40 s: the feed must outlast what happens below
+    log = (tmp_path / "messages.txt").open("w")
+    env = {**environ(), "CITYWATCH_KAFKA__BOOTSTRAP": kafka.bootstrap}
+    running = subprocess.Popen(command(*words), cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=log)
+    seconds = []
+
+    def another() -> subprocess.Popen:
+        first = worker(running.pid, "alarms")
+        raw = Path(f"/proc/{first}/environ").read_bytes().split(b"\0")
+        theirs = dict(e.decode().split("=", 1) for e in raw if b"=" in e)
+        seconds.append(
+            subprocess.Popen(command("worker", "--role", "judge"), cwd=ROOT, env=theirs, stderr=log)
+        )
+        return seconds[-1]
+
+    try:
+        while worker(running.pid, "alarms") is None:
+            assert running.poll() is None
+            time.sleep(0.2)
+        time.sleep(4)
+        second = another()
+        time.sleep(7)
+        second.send_signal(signal.SIGSTOP)
+        time.sleep(9)  # its group waits 6 s
+        second.send_signal(signal.SIGCONT)
+        time.sleep(3)
+        os.kill(worker(running.pid, "judge"), signal.SIGKILL)
+        time.sleep(7)
+        second.kill()
+        third = another()
+        time.sleep(5)
+        third.send_signal(signal.SIGTERM)
+        out, _ = running.communicate(timeout=400)
+    finally:
+        running.kill()
+        for one in seconds:
+            one.kill()
+        kafka.close()
+    assert running.returncode == 0, (tmp_path / "messages.txt").read_text()[-3000:]
+    assert b'"exact": true' in out
     assert story(uncut) == story(tmp_path)
 
 
@@ -175,7 +233,9 @@ def test_distinct_events_of_one_moment_do_not_overwrite_each_other(
     rows = query(tmp_path, measurement)
     assert len({r["fields"]["event_id"] for r in rows}) == events
     moments = len({r["time"] for r in rows})
-    assert moments == (5155 if mapping == "nypd-collisions" else events), "accidents of New York share their minutes"
+    assert moments == (5155 if mapping == "nypd-collisions" else events), (
+        "accidents of New York share their minutes"
+    )
 
 
 def test_nab_traffic_sums_are_the_oracle_s(tmp_path):
@@ -199,7 +259,9 @@ def test_a_second_replay_on_a_folder_in_use_is_told_so_in_one_line(tmp_path):
             assert running.poll() is None
         file = data("schools", "room_co2_occupancy", "datatest.txt")
         words = ("replay", file, "--mapping", "room-air", "--data", tmp_path)
-        second = subprocess.run(command(*words), cwd=ROOT, env=environ(), capture_output=True, text=True, check=False)
+        second = subprocess.run(
+            command(*words), cwd=ROOT, env=environ(), capture_output=True, text=True, check=False
+        )
         assert second.returncode == 2
         assert "is used by a citywatch that runs" in second.stderr
         assert "Traceback" not in second.stderr
