@@ -292,7 +292,8 @@ class Series:
     def load(cls, data: Sequence[Any], clock: Micros, line: Timeline) -> Series:
         """A series as it was dumped; the head is folded again from the horizon."""
         key, core, horizon, samples, announced = data
-        series = cls(key, _tuples(core), horizon)
+        version, states = core
+        series = cls(key, (version, _tuples(states)), horizon)
         series.samples = [_tuples(s) for s in samples]
         series.announced = tuple(
             Announced(a[0], a[1], a[2], a[3], a[4], a[5], tuple(a[6])) for a in announced
@@ -306,9 +307,9 @@ def _since(end: Micros | None, horizon: Micros) -> bool:
     return end is None or end >= horizon
 
 
-def _tuples(x: Any) -> Any:
+def _tuples(x: list[Any]) -> tuple[Any, ...]:
     """MessagePack has one kind of array; states and samples are tuples all the way down."""
-    return tuple(_tuples(i) for i in x) if isinstance(x, list | tuple) else x
+    return tuple([_tuples(i) if isinstance(i, list) else i for i in x])
 
 
 def _match(rule: str, announced: list[Announced], new: list[Episode]) -> list[Op]:
