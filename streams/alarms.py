@@ -143,20 +143,8 @@ async def _nothing_to_report(_held: Held) -> None:
 
 def create(settings: Settings, bootstrap: str, log_id: str) -> ChunkApp:
     """The alarm plane's Faust app."""
-    app = ChunkApp(
-        f"{settings.kafka.prefix}citywatch-alarms",
-        bootstrap=bootstrap,
-        fetch_wait_ms=settings.kafka.fetch_wait_ms,
-        datadir=str(settings.data.dir / "faust-alarms"),
-    )
+    app = ChunkApp("alarms", settings, bootstrap)
     work = AlarmsWork(app, settings, bootstrap, log_id)
 
-    async def alarms(stream: Any) -> None:
-        async for event in stream.noack().events():
-            try:
-                await work.take(event.message)
-            except Exception as error:  # noqa: BLE001 - never out of the loop: Faust would skip the chunk and go on
-                await app.crash(error)
-
-    app.agent(app.chunks_of([work.input]), name="alarms")(alarms)
+    app.on_chunks("alarms", [work.input], work.take)
     return app

@@ -179,7 +179,8 @@ class Checkpoints:
         held.others = {n: [s.key for s in all_] for n, all_ in found.items()}
         self._bytes_written += sum(len(s.blob) for s in best.values())
         held.written = dict.fromkeys(best, self._bytes_written)
-        log.info("restored %s at offset %d from %d buckets", _name(tp), held.offset, len(best))
+        if best:
+            log.info("restored %s at offset %d from %d buckets", _name(tp), held.offset, len(best))
         return held
 
     def _place(self, tp: TP) -> int:

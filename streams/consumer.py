@@ -15,7 +15,9 @@ from faust.types import TP, ConsumerMessage
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from settings import Settings
 
 #: More records a message save no more time, and a chunk is judged without a pause.
 CHUNK = 500
@@ -96,14 +98,14 @@ class _Raw(faust.Schema):
 class ChunkApp(faust.App):
     """A Faust app whose agents take chunks and which commits `positions` (next offset to read, by partition)."""
 
-    def __init__(self, name: str, *, bootstrap: str, fetch_wait_ms: int, datadir: str) -> None:
+    def __init__(self, role: str, settings: Settings, bootstrap: str) -> None:
         self.positions: dict[TP, int] = {}
         self.resume_at: Callable[[TP], int | None] = lambda _tp: None
-        self.fetch_wait_ms = fetch_wait_ms
+        self.fetch_wait_ms = settings.kafka.fetch_wait_ms
         super().__init__(
-            name,
+            f"{settings.kafka.prefix}citywatch-{role}",
             broker=";".join(f"kafka://{b}" for b in bootstrap.split(",")),
-            datadir=datadir,
+            datadir=str(settings.data.dir / f"faust-{role}"),
             store="memory://",
             web_enabled=False,
             topic_allow_declare=False,
@@ -122,6 +124,15 @@ class ChunkApp(faust.App):
         )
         self.transport = ChunkTransport(self.conf.broker_consumer, self)
 
-    def chunks_of(self, names: Iterable[str]) -> Any:
-        """A channel of chunks of these topics."""
-        return self.topic(*names, schema=_Raw(key_type=bytes, value_type=bytes), acks=True)
+    def on_chunks(self, name: str, topics: Iterable[str], take: Callable[[Any], Awaitable[None]]) -> None:
+        """Have `take` called with each delivered message of these topics, whose value is a list of records."""
+
+        async def agent(stream: Any) -> None:
+            async for event in stream.noack().events():
+                try:
+                    await take(event.message)
+                except Exception as error:  # noqa: BLE001 - never out of the loop: Faust would skip the chunk and go on
+                    await self.crash(error)
+
+        channel = self.topic(*topics, schema=_Raw(key_type=bytes, value_type=bytes), acks=True)
+        self.agent(channel, name=name)(agent)

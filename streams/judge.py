@@ -191,22 +191,10 @@ class JudgeWork:
 
 def create(settings: Settings, bootstrap: str, log_id: str) -> ChunkApp:
     """The judge's Faust app."""
-    app = ChunkApp(
-        f"{settings.kafka.prefix}citywatch-judge",
-        bootstrap=bootstrap,
-        fetch_wait_ms=settings.kafka.fetch_wait_ms,
-        datadir=str(settings.data.dir / "faust-judge"),
-    )
+    app = ChunkApp("judge", settings, bootstrap)
     work = JudgeWork(app, settings, bootstrap, log_id)
 
-    async def judge(stream: Any) -> None:
-        async for event in stream.noack().events():
-            try:
-                await work.take(event.message)
-            except Exception as error:  # noqa: BLE001 - never out of the loop: Faust would skip the chunk and go on
-                await app.crash(error)
-
-    app.agent(app.chunks_of(work.events), name="judge")(judge)
+    app.on_chunks("judge", work.events, work.take)
     if settings.kafka.clock == "log":
         app.timer(0.5)(work.tick)
     return app

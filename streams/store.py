@@ -212,20 +212,8 @@ _READ: dict[Kept, Callable[[Any], Record]] = {
 
 def create(settings: Settings, bootstrap: str, log_id: str, store: Store) -> ChunkApp:
     """The store's Faust app, writing to `store`."""
-    app = ChunkApp(
-        f"{settings.kafka.prefix}citywatch-store",
-        bootstrap=bootstrap,
-        fetch_wait_ms=settings.kafka.fetch_wait_ms,
-        datadir=str(settings.data.dir / "faust-store"),
-    )
+    app = ChunkApp("store", settings, bootstrap)
     work = StoreWork(app, settings, bootstrap, log_id, store)
-
-    async def take(stream: Any) -> None:
-        async for event in stream.noack().events():
-            try:
-                await work.take(event.message)
-            except Exception as error:  # noqa: BLE001 - never out of the loop: Faust would skip the chunk and go on
-                await app.crash(error)
 
     async def write() -> None:
         try:
@@ -235,6 +223,6 @@ def create(settings: Settings, bootstrap: str, log_id: str, store: Store) -> Chu
         except Exception as error:  # noqa: BLE001 - a writer that ended would hold everything back in silence
             await app.crash(error)
 
-    app.agent(app.chunks_of(work.topics), name="store")(take)
+    app.on_chunks("store", work.topics, work.take)
     app.task(write)
     return app
