@@ -143,6 +143,11 @@ class Judge:
         self._tick(offset, stamp)
         self.programs[program.version] = program
         signals: list[Signal] = []
+        expected: dict[int, list[str]] = {}
+        for key in program.subjects:
+            number = crc32(key.encode()) % self.buckets
+            if self._mine(key, number):
+                expected.setdefault(number, []).append(key)
         for number, bucket in enumerate(self._buckets):
             if offset <= bucket.offset or any(v == program.version for _, v in bucket.line.entries):
                 continue
@@ -150,8 +155,8 @@ class Judge:
             since = max(effective, clock)
             bucket.line = Timeline([*bucket.line.entries, (since, program.version)], self.programs)
             self.dirty.add(number)
-            for key in program.subjects:
-                if self._mine(key, number) and key not in bucket.series:
+            for key in expected.get(number, ()):
+                if key not in bucket.series:
                     self._new(bucket, key, clock)
             for series in list(bucket.series.values()):
                 ops = self._touch(bucket, series, clock)
