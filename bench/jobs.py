@@ -28,10 +28,11 @@ from models.traffic import TrafficFlow
 from rules.judge import Judge
 from rules.program import compile_program
 from rules.spec import RuleSet
-from settings import Checkpoint, Data, Kafka, Settings
+from settings import Data, Kafka, Settings
 from sinks.points import pointer
-from streams import consumer, judge, store
+from streams import checkpoint, consumer, judge, store
 from streams.domain import domains
+from streams.metrics import CHECKPOINT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -187,12 +188,9 @@ async def storing(bootstrap: str, log_id: str, _run: str) -> NoReturn:
 # --- ours -----------------------------------------------------------------------------------------------------------
 
 
-def _settings(bootstrap: str, log_id: str, *, checkpoints: bool) -> Settings:
-    every = Checkpoint() if checkpoints else Checkpoint(seconds=3600, bytes=1 << 50)
+def _settings(bootstrap: str, log_id: str) -> Settings:
     kafka = Kafka(bootstrap=bootstrap, prefix=PREFIX, clock="writer", log_id=log_id)
-    return Settings(
-        kafka=kafka, checkpoint=every, data=Data(dir=Path(tempfile.mkdtemp(prefix="citywatch-bench-")))
-    )
+    return Settings(kafka=kafka, data=Data(dir=Path(tempfile.mkdtemp(prefix="citywatch-bench-"))))
 
 
 def _timed(meter: Meter) -> None:
@@ -231,17 +229,22 @@ def our_judge(bootstrap: str, log_id: str, run: str, *, checkpoints: bool = Fals
             if not left:
                 await (await self.checkpoints.sender()).flush()
                 counts = [h.machine.counts()["stored"] for h in self.checkpoints.held.values()]
-                meter.done(total, stored=sum(counts))
+                saved = CHECKPOINT_BYTES._value.get()
+                meter.done(total, stored=sum(counts), checkpoint_bytes=saved)
 
-    def fresh(app: Any, *, topic: str, **options: Any) -> Any:
-        return checkpoint(app, topic=f"{topic}.{run}", **options)
+    class Own(checkpoint.Checkpoints):
+        def __init__(self, app: Any, *, topic: str, **options: Any) -> None:
+            super().__init__(app, topic=f"{topic}.{run}", **options)
 
-    checkpoint = judge.Checkpoints
+        async def _keep(self, held: checkpoint.Held) -> None:
+            if checkpoints:
+                await super()._keep(held)
+
     judge.JudgeWork = Measured  # type: ignore[misc]
-    judge.Checkpoints = fresh  # type: ignore[misc,assignment]
+    judge.Checkpoints = Own  # type: ignore[misc]
     judge.ChunkApp = partial(_named, consumer.ChunkApp, run)  # type: ignore[misc,assignment]
     _timed(meter)
-    _work(judge.create(_settings(bootstrap, log_id, checkpoints=checkpoints), bootstrap, log_id))
+    _work(judge.create(_settings(bootstrap, log_id), bootstrap, log_id))
 
 
 def our_store(bootstrap: str, log_id: str, run: str) -> NoReturn:
@@ -265,7 +268,7 @@ def our_store(bootstrap: str, log_id: str, run: str) -> NoReturn:
     store.StoreWork = Measured  # type: ignore[misc]
     store.ChunkApp = partial(_named, consumer.ChunkApp, run)  # type: ignore[misc,assignment]
     _timed(meter)
-    settings = _settings(bootstrap, log_id, checkpoints=False)
+    settings = _settings(bootstrap, log_id)
     _work(store.create(settings, bootstrap, log_id, sink))  # type: ignore[arg-type]
 
 

@@ -43,7 +43,7 @@ def flow(n: int, sensor: int, at: Micros, *, jammed: bool = False, speed: float 
         source_id="hl-roads-gateway",
         observed_at=moment(at),
         segment_id=f"hl-seg-{sensor:06d}",
-        speed_kmh=speed if speed is not None else 4.5 if jammed else free,
+        speed_kmh=speed if speed is not None else 2.0 if jammed else free,
         intensity_vehh=400.0 + n % 900,
         occupancy_pct=92.5 if jammed else 5.0 + n % 40 / 2,
         place=Place(lat=20.95 + sensor % 1000 / 10_000, lon=107.05 + sensor // 1000 / 1000, ward="Bạch Đằng"),
@@ -87,8 +87,8 @@ _COMMON: dict[str, Any] = {
 
 
 def threshold(n: int) -> dict[str, Any]:
-    """A rule with hysteresis that no event of the input raises, in the grammar of rules/*.yaml."""
-    level = {"priority": "P3", "raise": f"speed_kmh < {3 + n / 1000}", "clear": "speed_kmh > 25", "for": "5m"}
+    """A rule with hysteresis that only a jam raises, in the grammar of rules/*.yaml."""
+    level = {"priority": "P3", "raise": f"speed_kmh < {3 + n / 1000}", "clear": "speed_kmh > 25", "for": "1m"}
     return {**_COMMON, "id": f"bench-slow-{n}", "kind": "threshold", "levels": [level]}
 
 
