@@ -152,7 +152,7 @@ def measure(*, quick: bool) -> dict[str, float]:
     """Every figure of the core, by name."""
     settle()
     steps = 6_000 if quick else 24_000
-    series = 1_000 if quick else 20_000
+    series = 1_000 if quick else 6_000
     typical = load.typical()
     found = {"decode_us": decode_us(steps)}
     three = {"step_us typical 3 rules": typical}

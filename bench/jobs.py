@@ -272,8 +272,8 @@ def our_store(bootstrap: str, log_id: str, run: str) -> NoReturn:
     _work(store.create(settings, bootstrap, log_id, sink))  # type: ignore[arg-type]
 
 
-def _named(app: Any, run: str, name: str, **options: Any) -> Any:
-    return app(f"{name}-{run}", **options)
+def _named(app: Any, run: str, role: str, *arguments: Any) -> Any:
+    return app(f"{role}-{run}", *arguments)
 
 
 #: What a run of ours has a topic of its own for, made before it starts.
