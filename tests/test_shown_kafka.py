@@ -16,7 +16,6 @@ pytestmark = pytest.mark.slow
 def kafka():
     try:
         broker = RealKafka()
-        broker.start()
     except KafkaMissingError as missing:
         pytest.skip(f"needs Apache Kafka as a process: {missing}")
     yield broker

@@ -108,7 +108,6 @@ def test_two_judges_on_apache_kafka_put_to_sleep_and_killed_by_turns_say_what_on
     uncut, _ = metr_la
     try:
         kafka = RealKafka()
-        kafka.start()
     except KafkaMissingError as missing:
         pytest.skip(f"needs Apache Kafka as a process: {missing}")
     file = data("traffic", "metr-la", "los_speed_2012-03-01_to_04.csv")
