@@ -154,6 +154,8 @@ def _disk(settings: Settings) -> Check:
 def _store(settings: Settings) -> Check:
     from sinks.contract import StoreError, Unavailable  # noqa: PLC0415
 
+    if settings.influx.url is not None:
+        return _influx(settings)
     path = settings.store_path
     if not path.exists():
         return Check(
@@ -170,6 +172,21 @@ def _store(settings: Settings) -> Check:
         )
     size = sum(p.stat().st_size for p in (path, path.with_name(f"{path.name}-wal")) if p.exists())
     return Check("store", "ok", f"{path}, {size / 1e6:.1f} MB, {len(held)} measurements")
+
+
+def _influx(settings: Settings) -> Check:
+    from sinks.contract import StoreError, Unavailable  # noqa: PLC0415
+    from sinks.influx_server import NoBucketError  # noqa: PLC0415
+    from sinks.open import store_name  # noqa: PLC0415
+
+    try:
+        held = ask(settings, lambda store: store.measurements())
+    except NoBucketError as error:
+        return Check("store", "warn", str(error), "the first worker makes it, where the token may")
+    except (StoreError, Unavailable) as error:
+        said = getattr(error, "reason", str(error))
+        return Check("store", "out of reach", said, "is it running, and are CITYWATCH_INFLUX__* right?")
+    return Check("store", "ok", f"{store_name(settings)}, {len(held)} measurements")
 
 
 def _broker(settings: Settings) -> Check:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from commands.output import UsageError, did_you_mean
 from models import catalogue
-from sinks.sqlite import SqliteStore
+from sinks.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,7 +32,7 @@ def ask(settings: Settings, question: Callable[[Store], Awaitable[T]]) -> T:
     """The store's answer; it is read beside whoever writes it. Raises StoreError, Unavailable."""
 
     async def asked() -> T:
-        store = SqliteStore(settings.store_path, read_only=True)
+        store = open_store(settings, read_only=True)
         try:
             return await question(store)
         finally:

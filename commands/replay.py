@@ -20,7 +20,7 @@ from models.base import moment
 from rules import load
 from rules.spec import Registry, RuleSet
 from sinks.ledger import ledger
-from sinks.sqlite import SqliteStore
+from sinks.open import open_store, store_name
 from sources import mapping as mappings
 from sources.replay import Replay
 from sources.tokens import load_tokens
@@ -202,7 +202,7 @@ async def _tell(replay: Replay) -> None:
 async def _summary(
     args: argparse.Namespace, settings: Settings, replay: Replay, world: World, seconds: float
 ) -> int:
-    store = SqliteStore(settings.store_path, read_only=True)
+    store = open_store(settings, read_only=True)
     try:
         lines = await ledger(store)
         alarms = await store.kept("alarm")
@@ -224,5 +224,5 @@ async def _summary(
         from commands.ledger import table  # noqa: PLC0415
 
         print(table(lines))
-        print(f"{len(alarms):,} alarms; {seconds:.0f} s; the store is {settings.store_path}")
+        print(f"{len(alarms):,} alarms; {seconds:.0f} s; the store is {store_name(settings)}")
     return 0 if exact else 1

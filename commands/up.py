@@ -15,11 +15,10 @@ from commands.output import teach
 from commands.world import World, now_us, settled
 from rules import load
 from sinks.ledger import ledger
-from sinks.sqlite import SqliteStore
+from sinks.open import open_store, store_name
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
 
     from settings import Settings
     from sinks.ledger import Line
@@ -59,14 +58,14 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         where = world.running
         kind = "embedded: its log ends with this process" if where.embedded else "yours"
         print(f"citywatch: Kafka at {where.bootstrap} ({kind}), log {where.log_id}", file=sys.stderr)
-        print(f"citywatch: store {settings.store_path}; stop with Ctrl-C", file=sys.stderr)
+        print(f"citywatch: store {store_name(settings)}; stop with Ctrl-C", file=sys.stderr)
         while not stop.wait(0.25):
             world.watch()
             if args.for_ is not None and time.monotonic() - began >= args.for_:
                 break
         print("citywatch: stopping, when what is in the log is judged and stored", file=sys.stderr)
         asyncio.run(_finish(where.bootstrap, where.prefix))
-    lines = asyncio.run(_ledger(settings.store_path))
+    lines = asyncio.run(_ledger(settings))
     exact = all(line.exact for line in lines.values())
     if args.json:
         summary = {
@@ -85,8 +84,8 @@ async def _finish(bootstrap: str, prefix: str) -> None:
             await settled(bootstrap, prefix)
 
 
-async def _ledger(path: Path) -> dict[str, Line]:
-    store = SqliteStore(path, read_only=True)
+async def _ledger(settings: Settings) -> dict[str, Line]:
+    store = open_store(settings, read_only=True)
     try:
         return await ledger(store)
     finally:

@@ -20,7 +20,7 @@ from bus.embedded import EmbeddedBroker
 from models import catalogue
 from models.base import micros
 from sinks.contract import Record
-from sinks.sqlite import SqliteStore
+from sinks.open import may_hold, open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,9 +119,9 @@ class World:
             raise BusyError(
                 f"{self.data} is used by a citywatch that runs; stop that one, or give another folder with --data"
             ) from None
-        if self.settings.store_path.exists():
-            asyncio.run(close_ended(self.settings.store_path))
         bootstrap = self.settings.kafka.bootstrap
+        if bootstrap is None and may_hold(self.settings):  # a Kafka's log goes on, and so do its alarms
+            asyncio.run(close_ended(self.settings))
         if bootstrap is None:
             self._broker = EmbeddedBroker()
             bootstrap, log_id = self._broker.bootstrap, self._broker.log_id
@@ -198,16 +198,16 @@ class World:
             worker.stdin.close()
         if self._broker is not None:
             self._broker.close()
-            if self.settings.store_path.exists():
-                asyncio.run(close_ended(self.settings.store_path))
+            if may_hold(self.settings):
+                asyncio.run(close_ended(self.settings))
         if self._lock is not None:
             (self.data / "up.json").unlink(missing_ok=True)
             self._lock.close()
 
 
-async def close_ended(path: Path) -> int:
+async def close_ended(settings: Settings) -> int:
     """Alarms that an ended embedded log left open are closed as `log-ended`: nothing will ever clear them. How many."""
-    store = SqliteStore(path)
+    store = open_store(settings)
     try:
         changed = [
             r._replace(body={**r.body, "active": False, "state": "NORM", "closed_by": "log-ended"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -17,7 +16,7 @@ from influxdb_client.client.influxdb_client_async import InfluxDBClientAsync
 from sinks.contract import StoreError, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
 #: How long a connection and then each piece of an answer may take.
 CONNECT_S, ANSWER_S = 5.0, 30.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import faust
 
 from bus import clients
-from sinks.sqlite import SqliteStore
+from sinks.open import open_store
 from streams import alarms, judge, store
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def create(role: Role, settings: Settings) -> faust.App:
         return judge.create(settings, bootstrap, log_id)
     if role == "alarms":
         return alarms.create(settings, bootstrap, log_id)
-    return store.create(settings, bootstrap, log_id, SqliteStore(settings.store_path))
+    return store.create(settings, bootstrap, log_id, open_store(settings))
 
 
 def run(role: Role, settings: Settings) -> None:
