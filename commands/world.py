@@ -198,8 +198,8 @@ class World:
             worker.stdin.close()
         if self._broker is not None:
             self._broker.close()
-            if may_hold(self.settings):
-                asyncio.run(close_ended(self.settings))
+        if self.workers and (self._broker is not None or self.clock == "writer") and may_hold(self.settings):
+            asyncio.run(close_ended(self.settings))  # a replay's world, too, is over when nobody feeds it
         if self._lock is not None:
             (self.data / "up.json").unlink(missing_ok=True)
             self._lock.close()
