@@ -100,6 +100,18 @@ class Log(_Part):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class Metrics(_Part):
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="where workers answer; 0.0.0.0 lets other machines ask"
+    )
+    port: int = Field(
+        0,
+        ge=0,
+        le=65_533,
+        description="of the judge's /metrics, /health and /ready; the store's is the next, the alarms' the one after; 0: none",
+    )
+
+
 class Data(_Part):
     dir: Path = Field(
         Path("var"), description="what this machine keeps: the store, what a running `up` tells others"
@@ -115,6 +127,7 @@ class Settings(_Part):
     checkpoint: Checkpoint = Checkpoint()
     time: Time = Time()
     log: Log = Log()
+    metrics: Metrics = Metrics()
     data: Data = Data()
 
     @property

@@ -48,9 +48,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    from streams import launch  # noqa: PLC0415 - Faust takes half a second to import
+    from streams import launch, logs  # noqa: PLC0415 - Faust takes half a second to import
 
-    launch.set_up_logging(settings)
+    logs.set_up_logging(settings)
     if args.tied:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     if args.role != "all":

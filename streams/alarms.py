@@ -18,11 +18,12 @@ from models.base import micros
 from rules.lifecycle import Plane
 from streams.checkpoint import Checkpoints, Held, Machine
 from streams.consumer import ChunkApp
-from streams.metrics import ALARM_EVENTS, GAPS, REJECTED
+from streams.metrics import ALARM_EVENTS, GAPS, REJECTED, Hop
 
 if TYPE_CHECKING:
     from faust.types import TP
 
+    from models.base import Micros
     from settings import Settings
 
 SOURCE = "/citywatch/alarms"
@@ -37,6 +38,7 @@ class AlarmsWork:
     def __init__(self, app: ChunkApp, settings: Settings, bootstrap: str, log_id: str) -> None:
         self.app, self.log_id = app, log_id
         self.prefix = settings.kafka.prefix
+        self._told = Hop("alarm", settings)
         self.input = clients.name(self.prefix, catalogue.ALARM_INPUT)
         self.event = clients.name(self.prefix, catalogue.ALARM_EVENT)
         self.state = clients.name(self.prefix, catalogue.ALARM_STATE)
@@ -62,13 +64,15 @@ class AlarmsWork:
         async with held.lock:
             if self.checkpoints.current(message) is not held:
                 return
-            entries, refused = self._step(held, message.value)
+            entries, causes, refused = self._step(held, message.value)
             acks = [await self._tell(producer, entry) for entry in entries]
             acks += [
                 await producer.send(clients.name(self.prefix, catalogue.REJECTED), **fields)
                 for fields in refused
             ]
             await asyncio.gather(*acks)
+            if causes:
+                self._told.done(min(causes) / 1000)
             for alarm_id, entry in {e.alarm.alarm_id: e for e in entries}.items():
                 value = entry.alarm.model_dump_json(exclude_none=True).encode()
                 await self.checkpoints.room(self.state, len(value) + 300)
@@ -99,9 +103,13 @@ class AlarmsWork:
             headers=headers.headers(entry.id, catalogue.ALARM_EVENT, SOURCE, micros(entry.at)),
         )
 
-    def _step(self, held: Held, records: list[Any]) -> tuple[list[AlarmEvent], list[dict[str, Any]]]:
+    def _step(
+        self, held: Held, records: list[Any]
+    ) -> tuple[list[AlarmEvent], list[Micros], list[dict[str, Any]]]:
+        """What happened to alarms, the stamps of the records that caused it by their signals, and what is no input."""
         plane: Plane = held.machine
         entries: list[AlarmEvent] = []
+        causes: list[Micros] = []
         refused: list[dict[str, Any]] = []
         for record in records:
             if record.offset <= held.offset:
@@ -117,10 +125,13 @@ class AlarmsWork:
                 why = error.errors(include_url=False, include_input=False)[0]
                 detail = f"{'.'.join(map(str, why['loc']))}: {why['msg']}"
                 refused.append(reject(self.log_id, catalogue.ALARM_INPUT, record, "schema", detail))
-            entries += plane.step(record.offset, record.timestamp * 1000, said)
+            told = plane.step(record.offset, record.timestamp * 1000, said)
+            entries += told
+            if told and isinstance(said, Signal):
+                causes.append(micros(said.stamp))
             held.bytes_in += len(record.value or b"") + 200
         held.seen = asyncio.get_running_loop().time()
-        return entries, refused
+        return entries, causes, refused
 
 
 def _read(record: Any) -> Signal | Command | None:

@@ -63,6 +63,8 @@ class Held:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     bytes_in: int = 0  # since the last complete checkpoint
     seen: float = 0.0  # loop time of the last record
+    complete: float = 0.0  # loop time when all, or a complete checkpoint of it, was last saved
+    sizes: dict[int, int] = field(default_factory=dict)  # bytes of the last snapshot, by bucket
     others: dict[int, list[bytes]] = field(default_factory=dict)  # keys of earlier writers, by bucket
     written: dict[int, int] = field(
         default_factory=dict
@@ -102,13 +104,21 @@ class Checkpoints:
         self.held: dict[TP, Held] = {}
         self.producer: AIOKafkaProducer | None = None
         self._bytes_written = 0
-        app.resume_at = self._resume_at
+        self._restored: int | None = None  # the generation whose partitions are all there
+        app.resume_at, app.unready, app.held = self._resume_at, self._unready, self.held
         app.on_rebalance_complete.connect(self._on_rebalance, weak=False)
         app.on_before_shutdown.connect(self._on_shutdown, weak=False)
 
     def _resume_at(self, tp: TP) -> int | None:
         held = self.held.get(tp)
         return None if held is None else held.offset + 1
+
+    async def _unready(self) -> str | None:
+        if self._restored is None:
+            return "the group has not yet given this worker its partitions"
+        if self._restored != self.app.consumer_generation_id:
+            return "partitions that came with the last rebalance are being restored"
+        return None
 
     def current(self, message: Any) -> Held | None:
         """The partition of a delivered chunk, or None if the chunk was fetched before the last rebalance."""
@@ -162,6 +172,7 @@ class Checkpoints:
                 tp, committed, generation, snapshots.get(_name(tp), {})
             )
             held.task = asyncio.create_task(self._keep(held))
+        self._restored = generation
 
     async def _restore(self, tp: TP, committed: int, generation: int, found: dict[int, list[_Saved]]) -> Held:
         machine = self.new(tp)
@@ -175,7 +186,8 @@ class Checkpoints:
             machine, offsets, committed = self.new(tp), {}, 0
         saved = [offsets.get(n, committed - 1) for n in range(machine.buckets)]
         held = Held(tp, machine, generation, min([*saved, committed - 1]), saved, committed)
-        held.seen = asyncio.get_running_loop().time()
+        held.seen = held.complete = asyncio.get_running_loop().time()
+        held.sizes = {n: len(s.blob) for n, s in best.items()}
         held.others = {n: [s.key for s in all_] for n, all_ in found.items()}
         self._bytes_written += sum(len(s.blob) for s in best.values())
         held.written = dict.fromkeys(best, self._bytes_written)
@@ -213,9 +225,10 @@ class Checkpoints:
         last = loop.time()
         while True:
             await asyncio.sleep(0.1)
-            if held.committed == held.offset + 1:
-                continue
             now = loop.time()
+            if held.committed == held.offset + 1:
+                held.complete = now
+                continue
             if now - last < self.seconds and held.bytes_in < self.volume and now - held.seen < 0.3:
                 continue
             try:
@@ -249,6 +262,7 @@ class Checkpoints:
             )
             self._bytes_written += len(blob)
             held.written[number] = self._bytes_written
+            held.sizes[number] = len(blob)
             CHECKPOINT_BYTES.inc(len(blob))
             acks.append((number, offset, sent))
         for number, offset, sent in acks:
@@ -261,7 +275,8 @@ class Checkpoints:
         await self.after(held)
         held.bytes_in -= bytes_in
         self.app.positions[held.tp] = held.committed = min(held.saved) + 1
-        CHECKPOINT_SECONDS.observe(asyncio.get_running_loop().time() - began)
+        held.complete = asyncio.get_running_loop().time()
+        CHECKPOINT_SECONDS.observe(held.complete - began)
 
     async def _bury(self, held: Held, number: int) -> None:
         """Earlier writers' snapshots of a bucket are no longer needed once ours is acknowledged."""

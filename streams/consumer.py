@@ -101,6 +101,10 @@ class ChunkApp(faust.App):
     def __init__(self, role: str, settings: Settings, bootstrap: str) -> None:
         self.positions: dict[TP, int] = {}
         self.resume_at: Callable[[TP], int | None] = lambda _tp: None
+        #: What who watches this worker asks: what it holds in memory, and why it cannot do its work yet.
+        self.held: dict[TP, Any] = {}
+        self.joined = False
+        self.unready: Callable[[], Awaitable[str | None]] = self.not_joined
         self.fetch_wait_ms = settings.kafka.fetch_wait_ms
         super().__init__(
             f"{settings.kafka.prefix}citywatch-{role}",
@@ -123,6 +127,22 @@ class ChunkApp(faust.App):
             producer_acks=-1,
         )
         self.transport = ChunkTransport(self.conf.broker_consumer, self)
+        self.on_rebalance_complete.connect(self._on_joined, weak=False)
+
+    async def _on_joined(self, *_args: Any, **_kwargs: Any) -> None:
+        self.joined = True
+
+    async def not_joined(self) -> str | None:
+        """Why this worker has nothing to do yet; a spare one, whose share is no partition, has joined."""
+        return None if self.joined else "the group has not yet given this worker its partitions"
+
+    def position(self, tp: TP) -> int:
+        """The offset of the next record to take, as far as is known."""
+        held = self.held.get(tp)
+        if held is not None:
+            return int(held.offset) + 1
+        found = self.positions.get(tp)
+        return found if found is not None else self.consumer._committed_offset.get(tp) or 0  # noqa: SLF001 - no public way
 
     def on_chunks(self, name: str, topics: Iterable[str], take: Callable[[Any], Awaitable[None]]) -> None:
         """Have `take` called with each delivered message of these topics, whose value is a list of records."""

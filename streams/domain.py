@@ -52,6 +52,8 @@ _NOT_DOMAINS = frozenset(
         "app",
         "launch",
         "metrics",
+        "health",
+        "logs",
         "records",
     }
 )

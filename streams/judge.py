@@ -17,7 +17,7 @@ from rules.program import Program, compile_program
 from rules.spec import RuleSet
 from streams.checkpoint import Checkpoints, Held, Machine
 from streams.consumer import ChunkApp
-from streams.metrics import EVENTS, GAPS, SERIES, SIGNALS, log
+from streams.metrics import EVENTS, GAPS, SERIES, SIGNALS, Hop, log
 
 if TYPE_CHECKING:
     from faust.types import TP
@@ -53,6 +53,7 @@ class JudgeWork:
             settings=settings,
             readers={self.alarm_input: [f"{self.prefix}citywatch-alarms"]},
         )
+        self._taken = Hop("judge", settings)
         self._reported: dict[TP, dict[str, int]] = {}
 
     def _new(self, tp: TP) -> Judge:
@@ -96,7 +97,9 @@ class JudgeWork:
         async with held.lock:
             if self.checkpoints.current(message) is not held:
                 return
-            for signal in self._step(held, message.value, controls):
+            signals = self._step(held, message.value, controls)
+            self._taken.done(message.value[0].timestamp)
+            for signal in signals:
                 SIGNALS.labels(signal.topic, signal.op).inc()
                 value = signal.model_dump_json(exclude_none=True).encode()
                 await self.checkpoints.room(self.alarm_input, len(value) + 300)

@@ -3,55 +3,26 @@
 from __future__ import annotations
 
 import gc
-import json
-import logging
-import sys
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import faust
 
 from bus import clients
 from sinks.open import open_store
-from streams import alarms, judge, store
+from streams import alarms, health, judge, store
+from streams.metrics import STARTED, Places
 
 if TYPE_CHECKING:
+    import asyncio
+
     from settings import Settings
+    from streams.consumer import ChunkApp
 
 Role = Literal["judge", "store", "alarms"]
 ROLES: tuple[Role, ...] = ("judge", "store", "alarms")
 
-#: What Faust says at every start and rebalance is of interest to Faust's own developers.
-_QUIET = ("faust", "mode", "aiokafka", "kafka", "asyncio", "streams.consumer")
 
-
-class _Json(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        said: dict[str, Any] = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            said["exception"] = self.formatException(record.exc_info)
-        return json.dumps(said, ensure_ascii=False)
-
-
-def set_up_logging(settings: Settings) -> None:
-    """Logs go to stderr; stdout is for what programs read."""
-    handler = logging.StreamHandler(sys.stderr)
-    if settings.log.format == "json":
-        handler.setFormatter(_Json())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=settings.log.level.upper(), handlers=[handler], force=True)
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def create(role: Role, settings: Settings) -> faust.App:
+def create(role: Role, settings: Settings) -> ChunkApp:
     """The Faust app of a role. Raises UnreachableError, LookupError (no log id), StoreError."""
     bootstrap = settings.kafka.bootstrap
     if bootstrap is None:
@@ -66,12 +37,31 @@ def create(role: Role, settings: Settings) -> faust.App:
 
 
 def run(role: Role, settings: Settings) -> None:
-    """Run one worker until it is told to stop; does not return. A crash exits with 1."""
+    """Run one worker until it is told to stop; does not return. A crash exits with 1.
+
+    Raises SettingsError where its port is taken.
+    """
     app = create(role, settings)
     worker = faust.Worker(
         app, loglevel=settings.log.level.upper(), override_logging=False, redirect_stdouts=False, quiet=True
     )
     worker.spinner = None  # it writes escape sequences wherever stdout goes
+    if settings.metrics.port:
+        watch(role, app, settings, worker.loop)
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)
     worker.execute_from_commandline()
+
+
+def watch(role: Role, app: ChunkApp, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    """Serve what the worker says of itself, each role at a port of its own: one setting does for all of them."""
+    assert settings.kafka.bootstrap is not None
+    STARTED.labels(role).set_to_current_time()
+    host, port = settings.metrics.host, settings.metrics.port + ROLES.index(role)
+    health.serve(host, port, health.Watch(loop, app.unready))
+    places, bootstrap = Places(role, settings.kafka.prefix, app), settings.kafka.bootstrap
+
+    async def show() -> None:
+        await places.run(bootstrap)
+
+    app.task(show)

@@ -18,11 +18,11 @@ from bus.rejects import reject
 from models import catalogue
 from models.base import micros
 from models.decode import Rejection, decode
-from sinks.contract import Point, Record, Rejected, Unavailable
+from sinks.contract import Point, Query, Record, Rejected, StoreError, Unavailable
 from sinks.points import pointer
 from streams.consumer import ChunkApp
 from streams.domain import domains
-from streams.metrics import EVENTS, REJECTED, STORE_PAUSED, STORE_POINTS, log
+from streams.metrics import EVENTS, REJECTED, STORE_PAUSED, STORE_POINTS, Hop, log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +46,7 @@ class _Chunk:
 
     tp: TP
     next_offset: int
+    stamp_ms: int  # of its oldest record
     points: list[tuple[Point, Any]] = field(default_factory=list)  # with the record it came from
     refused: list[tuple[Any, Reason, str]] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
@@ -66,6 +67,8 @@ class StoreWork:
         self.rejected = clients.name(prefix, catalogue.REJECTED)
         self.queue: asyncio.Queue[_Chunk] = asyncio.Queue(maxsize=WAITING)
         self.producer: Any = None
+        self.outage: str | None = None
+        self._taken, self._written = Hop("store", settings), Hop("stored", settings)
 
     @property
     def topics(self) -> list[str]:
@@ -75,11 +78,13 @@ class StoreWork:
         """Make one chunk ready; waits while the store is behind."""
         make = self._kept if message.topic in self.kept else self._points
         await self.queue.put(make(message.tp, message.value))
+        if message.topic in self.kinds:
+            self._taken.done(message.value[0].timestamp)
 
     def _points(self, tp: TP, records: list[Any]) -> _Chunk:
         event_class, point = self.kinds[tp.topic]
         topic = event_class.topic
-        chunk = _Chunk(tp, records[-1].offset + 1)
+        chunk = _Chunk(tp, records[-1].offset + 1, records[0].timestamp)
         late = 0
         late_us = topic.late_us if self.grace_us is None else self.grace_us
         for record in records:
@@ -98,7 +103,7 @@ class StoreWork:
         return chunk
 
     def _kept(self, tp: TP, records: list[Any]) -> _Chunk:
-        chunk = _Chunk(tp, records[-1].offset + 1)
+        chunk = _Chunk(tp, records[-1].offset + 1, records[0].timestamp)
         kind = self.kept[tp.topic]
         for record in records:
             if not record.value:
@@ -126,6 +131,8 @@ class StoreWork:
             await self._write(chunks)
             for chunk in chunks:
                 self.app.positions[chunk.tp] = chunk.next_offset
+                if chunk.points:
+                    self._written.done(chunk.stamp_ms)
 
     async def _write(self, chunks: list[_Chunk]) -> None:
         points = [pair for chunk in chunks for pair in chunk.points]
@@ -156,14 +163,35 @@ class StoreWork:
                 await write(what)
             except Unavailable as outage:
                 STORE_PAUSED.set(1)
+                self.outage = outage.reason
                 log.warning("the store does not answer, waiting %.1f s: %s", outage.wait, outage.reason)
                 await asyncio.sleep(outage.wait)
             except Rejected as refusal:
-                STORE_PAUSED.set(0)
+                self._answered()
                 return list(refusal.points)
             else:
-                STORE_PAUSED.set(0)
+                self._answered()
                 return []
+
+    def _answered(self) -> None:
+        STORE_PAUSED.set(0)
+        self.outage = None
+
+    # --- beside the chunks --------------------------------------------------------------------------------------
+
+    async def unready(self) -> str | None:
+        """Why what comes in now would not be stored: no partitions yet, or a store that does not answer."""
+        if (why := await self.app.not_joined()) is not None:
+            return why
+        if self.outage is not None:
+            return f"the store does not answer: {self.outage}"
+        try:
+            await self.store.read(Query("ready", limit=1))
+        except Unavailable as outage:
+            return f"the store does not answer: {outage.reason}"
+        except StoreError as error:
+            return f"the store cannot be used: {error}"
+        return None
 
 
 # --- whole records ------------------------------------------------------------------------------------------------
@@ -214,6 +242,7 @@ def create(settings: Settings, bootstrap: str, log_id: str, store: Store) -> Chu
     """The store's Faust app, writing to `store`."""
     app = ChunkApp("store", settings, bootstrap)
     work = StoreWork(app, settings, bootstrap, log_id, store)
+    app.unready = work.unready
 
     async def write() -> None:
         try:
