@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("commands.up", "run everything in one terminal: broker, workers, store"),
     "replay": ("commands.replay", "feed recorded input, judge and store it, print the ledger"),
+    "simulate": ("commands.simulate", "a simulated Hạ Long, live or in a world of its own"),
+    "score": ("commands.score", "compare the alarms with what really happened in the simulated city"),
     "mapping": ("commands.mapping", "feeds described in YAML: list them, try one on a file"),
     "alarms": ("commands.alarms", "what is raised now; acknowledge it"),
     "query": ("commands.query", "ask the store for history"),

@@ -99,7 +99,8 @@ class Score:
             "unfinished": len(self.incidents) - len(self.counted),
             "seconds_to_detect": {"median": median(times), "max": max(times)} if times else None,
             "missed": [
-                {"id": r.happened.id, "kind": r.happened.kind, "expected": list(r.happened.rules)} for r in self.missed
+                {"id": r.happened.id, "kind": r.happened.kind, "expected": list(r.happened.rules)}
+                for r in self.missed
             ],
             "false": len(self.false),
             "false_per_hour": round(self.false_per_hour, 3),

@@ -158,8 +158,8 @@ def _crash(it: Incident, where: Sensor | None = None, first_min: float = 1.5) ->
     """Flow falls, and on the road behind too; camera, police, citizens and a hospital see it in their own ways."""
     rng, here = it.rng, where or it.rng.choice(it.city.by_topic[c.FLOW])
     it.lasts(35, 90)
-    injured = rng.choices((0, 1, 2, 4, 7), (3, 3, 3, 1, 1))[0] if where is None else 2
-    blocked = where is not None or rng.random() < 0.75
+    injured = rng.choices((0, 1, 2, 4, 7), (4, 3, 2, 1, 1))[0] if where is None else 2
+    blocked = where is not None or rng.random() < 0.65
     _slow(it, here, 2, blocked=blocked)
     behind = it.city.by_key.get((c.FLOW, f"hl-{here.traits['road']}-{here.traits['n'] + 1}"))
     if behind is not None:
@@ -213,7 +213,7 @@ def _obstruction(it: Incident) -> None:
 def _haze(it: Incident) -> None:
     """Smoke lies over the city: stations see it, windows are shut, people cough and complain."""
     it.lasts(300, 600)
-    level = it.rng.uniform(78, 190)
+    level = it.rng.uniform(65, 190)
     it.sky(60, haze_ugm3=level * 0.6)
     for station in it.city.by_topic[c.AIR]:
         pm25 = level * it.rng.uniform(0.85, 1.1)
@@ -230,7 +230,7 @@ def _flood(it: Incident) -> None:
     it.lasts(240, 300)
     it.sky(30, rain_mmh=it.rng.uniform(20, 45))
     gauge = it.city.by_topic[c.WATER][0]
-    it.draw(gauge, 70, level_m=max(tide_m(top) + 0.5, it.rng.uniform(4.1, 4.9)))
+    it.draw(gauge, 70, level_m=max(tide_m(top) + 0.5, it.rng.uniform(3.9, 4.9)))
     coast = [s for s in it.city.by_topic[c.FLOW] if s.traits["coastal"]]
     for segment in it.rng.sample(coast, min(4, len(coast))):
         _slow(it, segment, 60, blocked=it.rng.random() < 0.5)
@@ -245,7 +245,7 @@ def _crowd(it: Incident) -> None:
     busy = [s for s in it.city.by_topic[c.COUNT] if s.traits["crowd"] >= 100]
     here = it.rng.choice(busy)
     it.lasts(40, 120)
-    it.draw(here, 10, count=it.rng.uniform(235, 650))
+    it.draw(here, 10, count=it.rng.uniform(200, 650))
     for other in busy:
         if other.traits["site"] == here.traits["site"] and other.key != here.key:
             it.draw(other, 15, count=it.rng.uniform(150, 400))
@@ -257,7 +257,7 @@ def _abandoned(it: Incident) -> None:
     here = it.rng.choice([s for s in it.city.by_topic[c.CAMERA] if s.traits["crowd"]])
     it.lasts(15, 45)
     thing = str(it.rng.randrange(100_000, 200_000))
-    sure = it.rng.uniform(0.55, 0.95)
+    sure = it.rng.uniform(0.5, 0.95)
     for n in range(3):
         said = {"object_id": thing, "object_class": "other", "confidence": round(sure + 0.01 * n, 2)}
         it.say(0.5 + 4 * n, here, kind="object_abandoned", active=True, **said)
@@ -288,9 +288,9 @@ def _overload(it: Incident) -> None:
     hospital = it.rng.choice(it.city.by_topic[c.QUEUE])
     it.lasts(120, 270)
     beds = it.city.by_key[c.BEDS, f"{hospital.key}/ed"]
-    it.draw(beds, 30, beds_occupied=beds.traits["beds"] * it.rng.uniform(0.94, 1.12))
+    it.draw(beds, 30, beds_occupied=beds.traits["beds"] * it.rng.uniform(0.9, 1.12))
     urgent, full = it.rng.uniform(4, 9), float(it.rng.random() < 0.4)
-    wait = it.rng.uniform(100, 190)
+    wait = it.rng.uniform(90, 190)
     it.draw(hospital, 30, waiting=35, waiting_urgent=urgent, wait_p90_min=wait, diverting=full)
     it.patients(it.rng.randint(10, 20), hospital.key, "respiratory", (2, 3, 3, 4), (0, 90))
 
@@ -299,7 +299,7 @@ def _fever(it: Incident) -> None:
     """Children of one school stay at home, and some come to the paediatric hospital."""
     school = it.rng.choice(it.city.by_topic[c.ROLL])
     it.end = it.start + 11 * HOUR
-    it.draw(school, 0, present=school.traits["pupils"] * (1 - it.rng.uniform(0.26, 0.5)))
+    it.draw(school, 0, present=school.traits["pupils"] * (1 - it.rng.uniform(0.22, 0.5)))
     it.patients(it.rng.randint(8, 16), "san-nhi", "fever", (3, 3, 4), (60, 600))
 
 
@@ -307,11 +307,45 @@ def _stale(it: Incident) -> None:
     """A classroom's ventilation fails."""
     room = it.rng.choice(it.city.by_topic[c.ROOM])
     it.lasts(60, 120)
-    it.draw(room, 10, co2_ppm=it.rng.uniform(1450, 3600))
+    it.draw(room, 10, co2_ppm=it.rng.uniform(1300, 3600))
+
+
+# --- everyday things that look like incidents and are none ----------------------------------------------------------
+
+
+def _standstill(it: Incident) -> None:
+    """The rush hour, a school's gate, a level crossing: some minutes, and gone."""
+    here = it.rng.choice([s for s in it.city.by_topic[c.FLOW] if s.traits["rhythm"] == "city"])
+    it.lasts(4, 9)
+    it.draw(here, 1, speed_kmh=it.rng.uniform(4, 9), occupancy_pct=it.rng.uniform(80, 92))
+
+
+def _coaches(it: Incident) -> None:
+    """Coaches unload."""
+    here = it.rng.choice([s for s in it.city.by_topic[c.COUNT] if s.traits["crowd"] >= 100])
+    it.lasts(4, 9)
+    it.draw(here, 1, count=it.rng.uniform(240, 320))
+
+
+def _luggage(it: Incident) -> None:
+    """A bag whose owner comes back."""
+    here = it.rng.choice([s for s in it.city.by_topic[c.CAMERA] if s.traits["crowd"]])
+    it.lasts(2, 4)
+    it.say(1, here, kind="object_abandoned", object_class="other", active=True, confidence=0.7)
+
+
+def _cleaning(it: Incident) -> None:
+    """Somebody wipes a lens."""
+    here = it.rng.choice(it.city.by_topic[c.CAMERA])
+    it.lasts(1, 3)
+    it.say(0.5, here, kind="tamper", active=True)
 
 
 class Kind(NamedTuple):
-    """A row of the plan: how often a weekday and a day of the weekend, within which local hours, and who should tell."""
+    """A row of the plan: how often a weekday and a day of the weekend, within which local hours, and who should tell.
+
+    What nobody should be told of has no rules, and no place in the truth: an alarm of it is a false one.
+    """
 
     name: str
     build: Callable[[Incident], None]
@@ -335,6 +369,10 @@ KINDS = (
     Kind("ed-overload", _overload, 1.2, 1.2, (8, 19), ("ed-crowded", "ed-urgent-waiting", "ed-wait-long", "ed-diverting")),
     Kind("fever-in-school", _fever, 0.7, 0, (6, 6.5), ("school-absence-high",), schooldays=True),
     Kind("stale-air", _stale, 1, 0, (7.5, 14), ("school-room-stale-air",), schooldays=True),
+    Kind("standstill", _standstill, 6, 4, (6.5, 19), ()),
+    Kind("coaches", _coaches, 2, 5, (8, 18), ()),
+    Kind("luggage", _luggage, 0.6, 1, (7, 22), ()),
+    Kind("cleaning", _cleaning, 0.4, 0.1, (8, 16), ()),
 )
 # fmt: on
 

@@ -63,7 +63,9 @@ def truth(seed: int, start: Micros, until: Micros, load: float = 1.0) -> list[Tr
     plans = _Plans(seed, start - start % MS, load)
     found: list[Truth] = [incidents.staged(seed, plans.city, plans.start).truth]
     for day in range(local(start).day, local(until).day + 1):
-        found += [it.truth for it in plans.incidents(day)] + [it.truth for it in plans.faults(day)]
+        found += [it.truth for it in plans.incidents(day) if it.rules] + [
+            it.truth for it in plans.faults(day)
+        ]
     return sorted((t for t in found if t.start < until), key=lambda t: (t.start, t.id))
 
 
@@ -148,7 +150,8 @@ class _Run:
         self._at(midnight(day + 1), day + 1)
 
     def _happens(self, incident: incidents.Incident) -> None:
-        self._at(incident.start, incident.truth)
+        if incident.rules:
+            self._at(incident.start, incident.truth)
         for effect in incident.effects:
             self.effects.setdefault((effect.topic, effect.key), []).append(effect)
         for scripted in incident.script:
