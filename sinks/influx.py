@@ -44,8 +44,9 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-#: One request's most lines and, where texts are long, bytes; and how many are on the way at once.
-LINES, BYTES, IN_FLIGHT = 5000, 8_000_000, 3
+#: One request's most lines and, where texts are long, bytes (a longer line goes alone); and how many are on the way at
+#: once. aiohttp warns of bodies beyond 2^20 bytes, because they are written in one go.
+LINES, BYTES, IN_FLIGHT = 5000, 1_000_000, 3
 
 #: Whole records of one piece of an answer, and of one request that asks for some by their places.
 RECORD_ROWS, PLACES = 500, 100

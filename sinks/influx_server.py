@@ -94,7 +94,7 @@ class Server:
         self._url = address.url.rstrip("/")
         self._client: Any = None
         self._writer: Any = None
-        self._makes = False
+        self._has_made = False
 
     def _open(self) -> Any:
         if self._client is None:
@@ -126,8 +126,7 @@ class Server:
             if await self._writer.write(self.address.bucket, self.address.org, body):
                 return
         except InfluxDBError as error:
-            if not self._makes and _is_no_bucket(error.status, _text(error.body)):
-                self._makes = True  # once: whoever deletes it later is told
+            if not self._has_made and _is_no_bucket(error.status, _text(error.body)):
                 raise NoBucketError(_text(error.body)) from error
             raise self._explained(error.status, error.headers or {}, _text(error.body)) from error
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is one
@@ -186,7 +185,9 @@ class Server:
             ) as answer:
                 if answer.status != 200:
                     raise self._explained(404, answer.headers, await answer.text())
-                ids = [found["id"] for found in (await answer.json())["orgs"]]
+                ids = [found["id"] for found in (await answer.json()).get("orgs", ())]
+                if not ids:  # the token may not see it
+                    raise self._explained(404, {}, f"bucket {bucket} not found")
             rules = [{"type": "expire", "everySeconds": days * 86_400}] if days else []
             wanted = {"orgID": ids[0], "name": bucket, "retentionRules": rules}
             async with self._session().post(
@@ -195,6 +196,7 @@ class Server:
                 told = await answer.text()
                 if answer.status not in (201, 422):  # 422: another process was faster
                     raise self._explained(404, answer.headers, told)
+                self._has_made = True  # once: whoever deletes it later is told
         except (aiohttp.ClientError, OSError) as error:
             raise self._silent(error) from error
 

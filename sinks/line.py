@@ -163,7 +163,7 @@ def as_text(value: object) -> str | None:
 
 def _float_text(value: float) -> str:
     """SQLite gives 15 digits, and a point to whole numbers."""
-    told = f"{value:.15g}"
+    told = f"{value + 0.0:.15g}"  # there is no -0.0
     if "." in told:
         return told
     whole, sign, exponent = told.partition("e")
