@@ -31,6 +31,7 @@ from sinks.contract import (
     Unavailable,
     Value,
     refusal,
+    refusal_of_values,
 )
 from sinks.influx_server import Address, NoBucketError, Refused, Series, Server
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from sinks.line import Place
 
 T = TypeVar("T")
+_Shape = tuple[str, tuple[str, ...], tuple[type, ...]]  # a measurement, its fields' names and types
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,8 @@ class InfluxStore:
         self._read_only = read_only
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
         self._types: dict[str, dict[str, str]] = {}
-        self._shapes: set[tuple[str, tuple[str, ...], tuple[type, ...]]] = set()
+        self._shapes: set[_Shape] = set()
+        self._series: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
         self._writer = uuid.uuid4().hex[:12]
         self._positions: dict[tuple[Kept, str], int | None] = {}
         self._written = 0
@@ -96,7 +99,13 @@ class InfluxStore:
         ] = {}  # of two at one place the later: no order among requests is needed
         fresh: set[str] = set()
         for point in points:
-            if why := await self._refusal(point, fresh):
+            names, values = zip(*point.fields, strict=True) if point.fields else ((), ())
+            shape = (point.measurement, names, tuple(map(type, values)))
+            if shape in self._shapes and (point.measurement, point.tags) in self._series:
+                why = refusal_of_values(point)
+            else:
+                why = await self._refusal(point, shape, fresh)
+            if why:
                 refused.append((point, why))
             else:
                 place, said = line.line(point)
@@ -109,27 +118,22 @@ class InfluxStore:
         if self._read_only:
             raise StoreError(f"{self._name}: opened for reading only")
 
-    async def _refusal(self, point: Point, fresh: set[str]) -> str | None:
-        """Why the point cannot be kept; `fresh` are the measurements whose fields were asked for in this batch."""
+    async def _refusal(self, point: Point, shape: _Shape, fresh: set[str]) -> str | None:
+        """Why a point cannot be kept whose series or shape is new; `fresh`: measurements looked up in this batch."""
         if why := refusal(point) or line.refusal_of_tags(point):
             return why
-        names = tuple([name for name, _ in point.fields])
-        types = tuple([type(value) for _, value in point.fields])
-        shape = (point.measurement, names, types)
-        if shape in self._shapes:
-            return None
-        known = self._types.setdefault(point.measurement, {})
-        if not known.keys() >= set(names) and point.measurement not in fresh:
-            known |= await self._fields(
-                point.measurement
-            )  # the server minds a field's type only within a week
-            fresh.add(point.measurement)
-        for name, kind in zip(names, types, strict=True):
-            held = known.get(name, _TYPES[kind])
-            if held != _TYPES[kind]:
-                return f"field {name} of {point.measurement} is {held}, and this is {_TYPES[kind]}"
-        known |= {name: _TYPES[kind] for name, kind in zip(names, types, strict=True)}
+        measurement, names, types = shape
+        known = self._types.setdefault(measurement, {})
+        if not known.keys() >= set(names) and measurement not in fresh:
+            known |= await self._fields(measurement)  # the server minds a field's type only within a week
+            fresh.add(measurement)
+        brought = {name: _TYPES[kind] for name, kind in zip(names, types, strict=True)}
+        for name, kind in brought.items():
+            if known.get(name, kind) != kind:
+                return f"field {name} of {measurement} is {known[name]}, and this is {kind}"
+        known |= brought
         self._shapes.add(shape)
+        self._series.add((measurement, point.tags))
         return None
 
     async def _fields(self, measurement: str) -> dict[str, str]:

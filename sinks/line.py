@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,11 +33,8 @@ _SECOND_NS, _MS_NS = 1_000_000_000, 1_000_000
 PART = 1_000_000
 
 
-class Place(NamedTuple):
-    """What a point's identity is in InfluxDB: a second line with it is a rewrite of the first."""
-
-    series: str
-    ns: int
+#: What a point's identity is in InfluxDB, its series and nanosecond: a second line with it is a rewrite of the first.
+Place = tuple[str, int]
 
 
 def text(value: str) -> str:
@@ -73,21 +70,24 @@ def ns_of(time: Micros, event_id: str) -> int:
 def line(point: Point) -> tuple[Place, str]:
     """A point that `refusal` has nothing against, as its place and its line."""
     measurement, tags, time, fields, event_id, late = point
-    place = Place(series(measurement, tags, late), ns_of(time, event_id))
-    said = ",".join([f"{name}={_value(value)}" for name, value in fields])
-    names = ",".join([name for name, _ in fields])
+    key = series(measurement, tags, late)
+    ns = ns_of(time, event_id) if event_id else time * 1000
+    said = names = ""
+    for name, value in fields:
+        if type(value) is float:
+            said += f"{name}={value!r},"
+        else:
+            said += f"{name}={_value(value)},"
+        names += f"{name},"
     if event_id:
-        said = f"{said},{EVENT_ID}={text(event_id)},{TIME}={time}"
-    return place, f'{place.series} {said},{FIELDS}="{names}" {place.ns}'
+        said += f"{EVENT_ID}={text(event_id)},{TIME}={time},"
+    return (key, ns), f'{key} {said}{FIELDS}="{names[:-1]}" {ns}'
 
 
 def _value(value: Value) -> str:
-    kind = type(value)
-    if kind is float:
-        return repr(value)
-    if kind is str:
-        return text(value)  # type: ignore[arg-type]  # a str
-    if kind is bool:
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, bool):
         return "true" if value else "false"
     return repr(float(value))  # whole numbers: a field that began as 3 must take 3.5
 
@@ -110,7 +110,7 @@ def record_place(kind: str, id_: str, time: Micros, writer: str) -> Place:
     """
     tags = f"slot={record_slot(id_)}" + (f",writer={writer}" if writer else "")
     within = int.from_bytes(_digest(id_)[1:]) % (DAY_US * 1000)
-    return Place(f"{RECORDS}{kind},{tags}", time // DAY_US * DAY_US * 1000 + within)
+    return f"{RECORDS}{kind},{tags}", time // DAY_US * DAY_US * 1000 + within
 
 
 def record_slot(id_: str) -> str:
@@ -133,7 +133,8 @@ def record_line(record: Record, place: Place, position: int | None, written: int
     said.append(f"parts={len(parts)},at={record.time},written={written}")
     said.append(f'position="{"" if position is None else position}",id={text(record.id)}')
     said.append(f"head={text(json.dumps(head(record.body)))}")
-    return f"{place.series} {','.join(said)} {place.ns}"
+    key, ns = place
+    return f"{key} {','.join(said)} {ns}"
 
 
 #: Longer values of a body cannot be chosen by.
