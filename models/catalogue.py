@@ -38,10 +38,14 @@ JUDGE_STATE = "city.judge.state.v1"
 ALARMS_STATE = "city.alarms.state.v1"
 
 PLATFORM: tuple[PlatformTopic, ...] = (
-    PlatformTopic(REJECTED, "delete", "restricted", 7 * _DAY, "what was not a valid event, with reason and bytes"),
+    PlatformTopic(
+        REJECTED, "delete", "restricted", 7 * _DAY, "what was not a valid event, with reason and bytes"
+    ),
     PlatformTopic(RULES, "delete", "public", -1, "rules and registry, one versioned set a record"),
     PlatformTopic(LEDGER, "compact", "public", -1, "what the judge counted, per topic and partition"),
-    PlatformTopic(ALARM_INPUT, "delete", "restricted", 30 * _DAY, "signals and commands: the alarm plane's one log"),
+    PlatformTopic(
+        ALARM_INPUT, "delete", "restricted", 30 * _DAY, "signals and commands: the alarm plane's one log"
+    ),
     PlatformTopic(ALARM_EVENT, "delete", "public", 400 * _DAY, "the history of alarms, append-only"),
     PlatformTopic(ALARM_STATE, "compact", "public", -1, "each alarm as it stands, by alarm_id"),
     PlatformTopic(JUDGE_STATE, "compact", "restricted", -1, "the judge's checkpoints", partitions=4),
@@ -60,7 +64,9 @@ def events() -> tuple[type[Event], ...]:
             if isinstance(value, type) and issubclass(value, Event) and "topic" in value.__dict__:
                 other = found.setdefault(value.topic.name, value)
                 if other is not value:
-                    raise TypeError(f"{value.topic.name} belongs to both {other.__name__} and {value.__name__}")
+                    raise TypeError(
+                        f"{value.topic.name} belongs to both {other.__name__} and {value.__name__}"
+                    )
     return tuple(found[name] for name in sorted(found))
 
 

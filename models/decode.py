@@ -36,7 +36,9 @@ def _validator(event: type[Event]) -> Callable[[bytes], Event]:
     return TypeAdapter(event).validator.validate_json
 
 
-def decode(event: type[Event], value: bytes | None, stamp: Micros, key: bytes | None = None) -> Event | Rejection:
+def decode(
+    event: type[Event], value: bytes | None, stamp: Micros, key: bytes | None = None
+) -> Event | Rejection:
     """The event in `value`, or a `Rejection`. A pure function of its arguments: every reader of a log agrees.
 
     `stamp` is the record's time: an event further ahead of it than the topic allows is refused. `key`, where
@@ -54,7 +56,9 @@ def decode(event: type[Event], value: bytes | None, stamp: Micros, key: bytes | 
         return Rejection("not_json", "nested too deeply")
     at = found.at
     if not _FIRST <= at < _LAST:
-        return Rejection("time_range", f"observed_at {found.observed_at.isoformat()} is outside {FIRST.year}..{LAST.year}")
+        return Rejection(
+            "time_range", f"observed_at {found.observed_at.isoformat()} is outside {FIRST.year}..{LAST.year}"
+        )
     topic: Topic = event.topic
     if at > stamp + topic.ahead_us:
         return Rejection("future", f"observed_at is {(at - stamp) / 1e6:.0f} s ahead of the record's stamp")

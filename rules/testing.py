@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from models.alarm import Priority  # noqa: TC001 - pydantic reads it
+from models.alarm import Priority
 from models.base import ENVELOPE, PLACE_FIELDS, Event, Micros, micros, moment
 from rules.load import RulesError, documents
 from rules.spec import (

@@ -72,6 +72,6 @@ def story(folder: Path) -> list[tuple]:
     """What the alarms of a folder say, without what names the log."""
     said = ("rule", "fingerprint", "start", "end", "state", "priority", "peak", "revised", "retracted")
     return sorted(
-        tuple(str(a.get(name)) for name in said) + (tuple(e["event_id"] for e in a["evidence"]),)
+        (*tuple(str(a.get(name)) for name in said), tuple(e["event_id"] for e in a["evidence"]))
         for a in alarms(folder)
     )

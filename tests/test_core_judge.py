@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +15,10 @@ from models.base import micros, moment
 from models.traffic import TrafficFlow
 from rules.judge import FormatError, Judge
 from rules.program import compile_program
-from rules.series import Series
 from rules.spec import RuleSet
+
+if TYPE_CHECKING:
+    from rules.series import Series
 
 S = 1_000_000
 L = TrafficFlow.topic.late_us // S  # 120 s
@@ -31,7 +35,13 @@ RULES = RuleSet.model_validate(
                 "kind": "threshold",
                 "levels": [
                     {"priority": "P1", "raise": "speed_kmh < 4", "clear": "speed_kmh > 9", "keep": "20s"},
-                    {"priority": "P3", "raise": "speed_kmh < 10", "clear": "speed_kmh > 15", "for": "30s", "keep": "40s"},
+                    {
+                        "priority": "P3",
+                        "raise": "speed_kmh < 10",
+                        "clear": "speed_kmh > 15",
+                        "for": "30s",
+                        "keep": "40s",
+                    },
                 ],
             },
             {
@@ -101,7 +111,15 @@ def ledger(signals: list) -> Counter:
             del standing[s.alarm_id]
         else:
             ids = tuple(e.event_id for e in s.evidence) if s.end else ()
-            standing[s.alarm_id] = (s.rule, s.labels["segment_id"], s.start, s.end, s.priority, s.end and s.peak, ids)
+            standing[s.alarm_id] = (
+                s.rule,
+                s.labels["segment_id"],
+                s.start,
+                s.end,
+                s.priority,
+                s.end and s.peak,
+                ids,
+            )
     return Counter(standing.values())
 
 
@@ -140,7 +158,7 @@ def log_of(made: list, beats: list[int], which: int) -> Log:
 
 @given(events, ticks, ticks)
 @settings(max_examples=60, deadline=None)
-def test_any_order_of_arrival_within_L_and_any_ticks_give_the_same_ledger(made, beats, others):
+def test_any_order_of_arrival_within_l_and_any_ticks_give_the_same_ledger(made, beats, others):
     first, second = log_of(made, beats, 0), log_of(made, others, 1)
     in_order = log_of([(*e[:4], 0, 0, False) for e in made], [], 0)
     a, b, c = (log.feed(log.fresh()) for log in (first, second, in_order))
@@ -157,7 +175,7 @@ def test_the_intervals_of_one_alarm_never_overlap(made, beats):
         by_alarm.setdefault((rule, key), []).append((start, end))
     for spans in by_alarm.values():
         spans.sort()
-        for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
+        for (_, end), (start, _) in itertools.pairwise(spans):
             assert end is not None
             assert end <= start
 
@@ -239,8 +257,10 @@ def test_a_late_sample_takes_its_place():
     assert judge.counts() == Counter(stored=3)
 
 
-def test_what_is_observed_longer_than_L_before_its_stamp_is_late_and_changes_nothing():
-    judge, signals = run((0, flow(1, "a", T0, 50)), (L + 1, flow(2, "a", T0, 1)), (L + 2, flow(3, "b", T0 + 2, 50)))
+def test_what_is_observed_longer_than_l_before_its_stamp_is_late_and_changes_nothing():
+    judge, signals = run(
+        (0, flow(1, "a", T0, 50)), (L + 1, flow(2, "a", T0, 1)), (L + 2, flow(3, "b", T0 + 2, 50))
+    )
     assert judge.counts() == Counter(stored=2, late=1)
     assert [s for s in signals if s.rule == "slow"] == []
 
@@ -254,7 +274,9 @@ def test_two_ids_at_one_time_of_one_series_are_a_conflict_and_the_later_wins():
 
 def test_the_same_id_with_a_greater_revision_corrects_and_with_a_lesser_does_not():
     good = flow(1, "a", T0, 50)
-    _, signals = run((0, flow(1, "a", T0, 1)), (1, good.model_copy(update={"revision": 1})), (2, flow(1, "a", T0, 1)))
+    _, signals = run(
+        (0, flow(1, "a", T0, 1)), (1, good.model_copy(update={"revision": 1})), (2, flow(1, "a", T0, 1))
+    )
     assert [s.op for s in signals if s.rule == "slow"] == ["put", "retract"]
 
 
@@ -312,7 +334,7 @@ def test_a_quiet_series_is_forgotten_at_the_next_dump_and_comes_back_the_same():
 
 def test_a_saved_bucket_of_another_format_is_refused_with_its_place():
     judge = Log().fresh()
-    with pytest.raises(FormatError, match="city.traffic.flow.v1/0"):
+    with pytest.raises(FormatError, match=r"city\.traffic\.flow\.v1/0"):
         judge.load(0, b"\xc1 nonsense")
     with pytest.raises(FormatError, match="this engine reads"):
         judge.load(0, judge.dump(0).replace(b"\x94\x01", b"\x94\x02", 1))
