@@ -296,7 +296,8 @@ def test_every_message_is_written_or_counted(said):
     s = Speaker("faust")
     for template, later in said:
         s.now += later
-        s.logger.error("message %s".replace("%s", str(template)))
+        text = f"message {template}"
+        s.logger.error(text)
     s.handler.close()
     repeated = [int(m[1]) for line in s.lines if (m := re.search(r"repeated (\d+) times$", line))]
     assert len(s.lines) - len(repeated) + sum(repeated) == len(said)
@@ -307,7 +308,8 @@ def test_more_different_messages_than_are_remembered_are_all_written():
     s.logger.error("again")
     s.logger.error("again")
     for n in range(MOST_FOLDED + 5):
-        s.logger.error("message %s".replace("%s", str(n)))
+        text = f"message {n}"
+        s.logger.error(text)
     assert len(s.handler._folds) == MOST_FOLDED
     assert len(s.lines) == 1 + 1 + MOST_FOLDED + 5
     assert "again ... repeated 1 times" in s.lines
