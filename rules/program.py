@@ -97,8 +97,8 @@ class Program:
     def due(self, states: States) -> Micros:
         soonest = INF
         for kind, state in zip(self.kinds, states, strict=True):
-            if state is not None:
-                soonest = min(soonest, kind.due(state))
+            if state is not None and (due := kind.due(state)) < soonest:
+                soonest = due
         return soonest
 
     def open(self, states: States) -> list[tuple[str, Episode]]:

@@ -211,16 +211,22 @@ class Series:
                 self.closed, self.folded, self.head = [], 0, self.core
             ready = bisect_left(samples, (clock + 1, ""), lo=self.folded)
             fed = self._fold(self.head, samples[self.folded : ready], line, self.closed)
-        self.head = self._expire(fed, clock, line, self.closed)
-        self.folded = ready
+        self.head, self.folded = fed, ready
+        self.due = self._due(line)
+        if self.due <= clock:
+            self.head = self._expire(fed, clock, line, self.closed)
+            self.due = self._due(line)
         if again or self.head[1] is not fed[1]:
             self.acted = clock
         changed = again or ended != len(self.closed) or head != self.head
-        version, states = self.head
-        self.due = min(line.programs[version].due(states), line.change(version)[0])
         if ready < len(samples):
             self.due = min(self.due, samples[ready][T])
         return self._differences(line) if changed else []
+
+    def _due(self, line: Timeline) -> Micros:
+        """When a timer of the head, or another version of the rules, next acts."""
+        version, states = self.head
+        return min(line.programs[version].due(states), line.change(version)[0])
 
     def compact(self, horizon: Micros, line: Timeline) -> None:
         """Fold what is older than the horizon into its state. Changes nothing that can be observed."""
