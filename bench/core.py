@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import time
 import tracemalloc
 import zlib
@@ -58,6 +59,15 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)
+
+
+def yardstick_us(count: int) -> float:
+    """Microseconds of CPU of `json.loads` of one event: how fast this machine is just now."""
+    values = [value for _, value in _quiet(count)]
+    began = time.process_time()
+    for value in values:
+        json.loads(value)
+    return (time.process_time() - began) / count * 1e6
 
 
 def decode_us(count: int) -> float:
@@ -154,7 +164,7 @@ def measure(*, quick: bool) -> dict[str, float]:
     steps = 6_000 if quick else 24_000
     series = 1_000 if quick else 6_000
     typical = load.typical()
-    found = {"decode_us": decode_us(steps)}
+    found = {"json_loads_us (yardstick)": yardstick_us(steps), "decode_us": decode_us(steps)}
     three = {"step_us typical 3 rules": typical}
     apply = {
         f"step_us {n} rules apply": load.ruleset([load.threshold(i) for i in range(n)]) for n in (1, 4, 16)
