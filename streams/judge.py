@@ -17,7 +17,7 @@ from rules.program import Program, compile_program
 from rules.spec import RuleSet
 from streams.checkpoint import Checkpoints, Held, Machine
 from streams.consumer import ChunkApp
-from streams.metrics import EVENTS, GAPS, SERIES, SIGNALS, Hop, log
+from streams.metrics import EVENTS, GAPS, SERIES, SIGNALS, Hop, log, oldest
 
 if TYPE_CHECKING:
     from faust.types import TP
@@ -98,7 +98,7 @@ class JudgeWork:
             if self.checkpoints.current(message) is not held:
                 return
             signals = self._step(held, message.value, controls)
-            self._taken.done(message.value[0].timestamp)
+            self._taken.done(oldest(message.value))
             for signal in signals:
                 SIGNALS.labels(signal.topic, signal.op).inc()
                 value = signal.model_dump_json(exclude_none=True).encode()

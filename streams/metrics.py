@@ -14,7 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from bus import clients
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from faust.types import TP
 
@@ -48,7 +48,7 @@ STARTED = Gauge(
 )
 LATENCY = Histogram(
     "citywatch_latency_seconds",
-    "From a record's stamp until the hop is done, of the oldest record of each chunk",
+    "From a record's stamp until the hop is done, of the oldest event of each chunk",
     ["hop"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300),
 )
@@ -57,7 +57,7 @@ REFRESH_S = 5.0
 
 
 class Hop:
-    """One hop of an event's way; `done(stamp_ms)` is called once a chunk, with its oldest stamp.
+    """One hop of an event's way; `done(stamp_ms)` is called once a chunk, with the stamp of its oldest event.
 
     Where the log's clock is not the wall's (a replay), there is no latency and nothing is observed.
     """
@@ -65,9 +65,14 @@ class Hop:
     def __init__(self, name: str, settings: Settings) -> None:
         self._observe = LATENCY.labels(name).observe if settings.kafka.clock == "log" else None
 
-    def done(self, stamp_ms: float) -> None:
-        if self._observe is not None:
+    def done(self, stamp_ms: float | None) -> None:
+        if self._observe is not None and stamp_ms is not None:
             self._observe(max(0.0, time.time() - stamp_ms / 1000))
+
+
+def oldest(records: Iterable[Any]) -> int | None:
+    """The stamp of a chunk's first event, or None: clock and control records have no key, and nobody waits for them."""
+    return next((record.timestamp for record in records if record.key is not None), None)
 
 
 class Places:

@@ -22,7 +22,7 @@ from sinks.contract import Point, Query, Record, Rejected, StoreError, Unavailab
 from sinks.points import pointer
 from streams.consumer import ChunkApp
 from streams.domain import domains
-from streams.metrics import EVENTS, REJECTED, STORE_PAUSED, STORE_POINTS, Hop, log
+from streams.metrics import EVENTS, REJECTED, STORE_PAUSED, STORE_POINTS, Hop, log, oldest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +46,8 @@ class _Chunk:
 
     tp: TP
     next_offset: int
-    stamp_ms: int  # of its oldest record
     points: list[tuple[Point, Any]] = field(default_factory=list)  # with the record it came from
+    stamp_ms: int | None = None  # of its oldest event
     refused: list[tuple[Any, Reason, str]] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
 
@@ -77,14 +77,14 @@ class StoreWork:
     async def take(self, message: Any) -> None:
         """Make one chunk ready; waits while the store is behind."""
         make = self._kept if message.topic in self.kept else self._points
-        await self.queue.put(make(message.tp, message.value))
-        if message.topic in self.kinds:
-            self._taken.done(message.value[0].timestamp)
+        chunk = make(message.tp, message.value)
+        await self.queue.put(chunk)
+        self._taken.done(chunk.stamp_ms)
 
     def _points(self, tp: TP, records: list[Any]) -> _Chunk:
         event_class, point = self.kinds[tp.topic]
         topic = event_class.topic
-        chunk = _Chunk(tp, records[-1].offset + 1, records[0].timestamp)
+        chunk = _Chunk(tp, records[-1].offset + 1, stamp_ms=oldest(records))
         late = 0
         late_us = topic.late_us if self.grace_us is None else self.grace_us
         for record in records:
@@ -103,7 +103,7 @@ class StoreWork:
         return chunk
 
     def _kept(self, tp: TP, records: list[Any]) -> _Chunk:
-        chunk = _Chunk(tp, records[-1].offset + 1, records[0].timestamp)
+        chunk = _Chunk(tp, records[-1].offset + 1)
         kind = self.kept[tp.topic]
         for record in records:
             if not record.value:
@@ -131,8 +131,7 @@ class StoreWork:
             await self._write(chunks)
             for chunk in chunks:
                 self.app.positions[chunk.tp] = chunk.next_offset
-                if chunk.points:
-                    self._written.done(chunk.stamp_ms)
+                self._written.done(chunk.stamp_ms)
 
     async def _write(self, chunks: list[_Chunk]) -> None:
         points = [pair for chunk in chunks for pair in chunk.points]

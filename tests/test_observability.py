@@ -31,7 +31,7 @@ from settings import Metrics, Settings, SettingsError
 from sinks.contract import Unavailable
 from streams import health, launch, logs
 from streams.logs import FOLD_S, MOST_FOLDED, Folding
-from streams.metrics import Hop, Places
+from streams.metrics import Hop, Places, oldest
 from streams.store import StoreWork
 
 ROOT = Path(__file__).parent.parent
@@ -199,7 +199,16 @@ def test_a_hop_is_observed_by_the_wall_clock_and_not_in_a_replay():
     assert count == 2
     assert total == pytest.approx(3, abs=0.5)
     Hop("h", Settings.model_validate({"kafka": {"clock": "writer"}})).done(0)
+    live.done(None)
     assert seen("h") == (count, total)
+
+
+def test_nobody_waits_for_clock_records():
+    records = [
+        SimpleNamespace(key=key, timestamp=stamp) for key, stamp in ((None, 1), (b"s1", 2), (b"s2", 3))
+    ]
+    assert oldest(records) == 2
+    assert oldest(records[:1]) is None
 
 
 def test_the_store_worker_is_ready_when_it_has_joined_and_the_store_answers():

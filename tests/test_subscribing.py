@@ -15,6 +15,7 @@ from typing import get_args
 import pytest
 import subscriber
 from faust.types import TP
+from prometheus_client import REGISTRY
 
 from bus import clients, headers, topics
 from bus.clients import Feeder
@@ -213,6 +214,11 @@ def test_the_log_has_the_repeats_that_a_subscriber_must_drop(broker):
     assert (len(ids), len(set(ids))) == (12, 6)
     states = [json.loads(r.value)["position"] for r in records if r.topic == catalogue.ALARM_STATE]
     assert states != sorted(states), "what a second owner repeats is older than what there was"
+
+
+def test_how_long_an_alarm_took_from_its_cause_was_observed_once_a_chunk(broker):
+    seen = REGISTRY.get_sample_value("citywatch_latency_seconds_count", {"hop": "alarm"})
+    assert seen >= 2 * 3, "three chunks, by two workers"
 
 
 def test_the_subscriber_drops_repeats_skips_clocks_and_has_the_right_alarms(broker, tmp_path):
