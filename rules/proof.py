@@ -20,15 +20,18 @@ if TYPE_CHECKING:
     from rules.spec import RuleSet
 
 
-def interval_judge(rules: RuleSet, events: list[Event], until: Micros) -> list[Interval]:
+def interval_judge(
+    rules: RuleSet, events: list[Event], until: Micros, since: Micros = START
+) -> list[Interval]:
     """The ledger of the events, each arriving when it was observed, once the clock has come to `until`.
 
-    The rules are in force from START, as in the log. Events are in the order of time.
+    The rules are in force from `since`, as in the log: from then on the registry's sensors are listened for. Events
+    are in the order of time.
     """
     standing: dict[str, Interval] = {}
     for topic in sorted({rule.on for rule in rules.rules}):
         mine = [event for event in events if event.topic.name == topic]
-        for signal in _signals(rules, event_of(topic), mine, until):
+        for signal in _signals(rules, event_of(topic), mine, until, since):
             if signal.op == "put":
                 standing[signal.alarm_id] = _interval(signal)
             else:
@@ -37,10 +40,10 @@ def interval_judge(rules: RuleSet, events: list[Event], until: Micros) -> list[I
 
 
 def _signals(
-    rules: RuleSet, event_class: type[Event], events: Iterable[Event], until: Micros
+    rules: RuleSet, event_class: type[Event], events: Iterable[Event], until: Micros, since: Micros
 ) -> Iterable[Signal]:
     judge = Judge(event_class, 0, "test", whole=True)
-    yield from judge.control(0, START, START, compile_program(rules, 0, event_class))
+    yield from judge.control(0, since, since, compile_program(rules, 0, event_class))
     offset = 0
     for event in events:
         offset += 1

@@ -34,7 +34,7 @@ def _alarms(found):
     heard = {(event.topic.name, event.topic.key_of(event)) for event in found}
     sensors = tuple(s for s in rules.registry.sensors if (s.topic, s.key) in heard)
     rules = rules.model_copy(update={"registry": Registry(sensors=sensors)})
-    intervals = interval_judge(rules, found, found[-1].at)
+    intervals = interval_judge(rules, found, found[-1].at, since=found[0].at)
     return [
         {
             "rule": i.rule,
