@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import faust
+from aiokafka import TopicPartition
 
 from bench import core, load
 from bus import clients, headers, topics
@@ -35,7 +36,7 @@ from streams.domain import domains
 from streams.metrics import CHECKPOINT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from sinks.contract import Point, Record
 
@@ -88,7 +89,7 @@ async def _batches(bootstrap: str, meter: Meter) -> Any:
     left = sum(ends.values())
     reader = clients.aio_consumer(bootstrap, auto_offset_reset="earliest")
     await reader.start()
-    places = [clients.AioTopicPartition(*p) for p in PARTITIONS]
+    places = [TopicPartition(*p) for p in PARTITIONS]
     reader.assign(places)
     for place in places:
         reader.seek(place, 0)
@@ -240,9 +241,8 @@ def our_judge(bootstrap: str, log_id: str, run: str, *, checkpoints: bool = Fals
             if checkpoints:
                 await super()._keep(held)
 
-    judge.JudgeWork = Measured  # type: ignore[misc]
-    judge.Checkpoints = Own  # type: ignore[misc]
-    judge.ChunkApp = partial(_named, consumer.ChunkApp, run)  # type: ignore[misc,assignment]
+    named = partial(_named, consumer.ChunkApp, run)
+    vars(judge).update(JudgeWork=Measured, Checkpoints=Own, ChunkApp=named)
     _timed(meter)
     _work(judge.create(_settings(bootstrap, log_id), bootstrap, log_id))
 
@@ -265,8 +265,7 @@ def our_store(bootstrap: str, log_id: str, run: str) -> NoReturn:
             if sum(at.values()) == total:
                 meter.done(total, stored=sink.points)
 
-    store.StoreWork = Measured  # type: ignore[misc]
-    store.ChunkApp = partial(_named, consumer.ChunkApp, run)  # type: ignore[misc,assignment]
+    vars(store).update(StoreWork=Measured, ChunkApp=partial(_named, consumer.ChunkApp, run))
     _timed(meter)
     settings = _settings(bootstrap, log_id)
     _work(store.create(settings, bootstrap, log_id, sink))  # type: ignore[arg-type]
@@ -280,8 +279,13 @@ def _named(app: Any, run: str, role: str, *arguments: Any) -> Any:
 OWN = {"judge ours": catalogue.JUDGE_STATE, "store ours": catalogue.REJECTED}
 OWN["judge ours, checkpoints"] = OWN["judge ours"]
 
-BARE = {"fetch": fetch, "decode": decoding, "judge bare": judging, "store bare": storing}
-OURS = {
+BARE: dict[str, Callable[[str, str, str], Coroutine[Any, Any, NoReturn]]] = {
+    "fetch": fetch,
+    "decode": decoding,
+    "judge bare": judging,
+    "store bare": storing,
+}
+OURS: dict[str, Callable[[str, str, str], NoReturn]] = {
     "judge ours": our_judge,
     "judge ours, checkpoints": partial(our_judge, checkpoints=True),
     "store ours": our_store,
