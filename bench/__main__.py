@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import closing, contextmanager
 from functools import partial
@@ -88,10 +89,20 @@ def run(job: str, cpu: int | None, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.jobs", job, *arguments]
     if cpu is not None:
         command += ["--cpu", str(cpu)]
-    try:
-        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=JOB_S, check=False)
-    except subprocess.TimeoutExpired as late:
-        raise RuntimeError(f"{job} took longer than {JOB_S} s: {(late.stderr or b'')[-1000:]!r}") from None
+    with tempfile.TemporaryDirectory(prefix="citywatch-bench-") as folder:
+        try:
+            ran = subprocess.run(
+                command,
+                cwd=ROOT,
+                env={**os.environ, "TMPDIR": folder},  # what the job leaves goes with it
+                capture_output=True,
+                text=True,
+                timeout=JOB_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as late:
+            said = (late.stderr or b"")[-1000:]
+            raise RuntimeError(f"{job} took longer than {JOB_S} s: {said!r}") from None
     if ran.returncode or not ran.stdout.strip():
         raise RuntimeError(f"{job} ended with {ran.returncode}: {ran.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(ran.stdout.strip().splitlines()[-1])
