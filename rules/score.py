@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from models.base import Micros
 
-#: An alarm belongs to what it began during, or so long after: the last readings are still on their way.
-AFTER: Micros = 15 * 60 * 1_000_000
+#: An alarm that begins so long after something ended may still come of it: the slowest stations speak once an hour.
+AFTER: Micros = 3_600_000_000
 
 
 class Happened(NamedTuple):
@@ -127,9 +127,9 @@ class Score:
 def score(happened: Sequence[Happened], told: Iterable[Told], spans: Sequence[Span]) -> Score:
     """Compare what happened with what was told. The order of either makes no difference.
 
-    An incident is found by an alarm of one of its rules, on one of its subjects, that began during it or overlaps it.
-    An alarm on the subject of anything that happened then is not false, whatever its rule: a crash seen first as a silent
-    detector has been seen.
+    An incident is found by an alarm of one of its rules, on one of its subjects, raised after it began and begun before
+    it ended. An alarm on a subject of anything that happened is not false, whatever its rule, up to AFTER its end: a crash
+    that shows as a silent detector is no invention.
     """
     alarms = sorted((t for t in told if any(s.start <= t.raised_at <= s.end for s in spans)), key=_first)
     by_subject: dict[str, list[Told]] = {}
@@ -141,9 +141,11 @@ def score(happened: Sequence[Happened], told: Iterable[Told], spans: Sequence[Sp
     for it in sorted(happened, key=lambda h: (h.start, h.id)):
         if not any(s.start <= it.start < s.end for s in spans):
             continue
-        near = {a.id: a for s in it.subjects for a in by_subject.get(s, ()) if _overlap(it, a)}
+        near = {a.id: a for s in it.subjects for a in by_subject.get(s, ()) if _may_come_of(a, it)}
         explained |= near.keys()
-        first = min((a for a in near.values() if a.rule in it.rules), key=_first, default=None)
+        first = min(
+            (a for a in near.values() if a.rule in it.rules and a.start < it.end), key=_first, default=None
+        )
         cut = any(s.start <= it.start < s.end < it.end for s in spans)
         results.append(Result(it, first, unfinished=first is None and cut))
     return Score(
@@ -158,6 +160,6 @@ def _first(alarm: Told) -> tuple[Micros, str]:
     return alarm.raised_at, alarm.id
 
 
-def _overlap(it: Happened, alarm: Told) -> bool:
+def _may_come_of(alarm: Told, it: Happened) -> bool:
     """An alarm raised before something began tells nothing of it, however long it stays."""
     return it.start <= alarm.raised_at and alarm.start <= it.end + AFTER

@@ -84,6 +84,7 @@ class Incident:
     effects: list[Effect] = field(default_factory=list)
     script: list[Scripted] = field(default_factory=list)
     subjects: list[str] = field(default_factory=list)
+    reported: int = 0
 
     @property
     def truth(self) -> Truth:
@@ -127,8 +128,9 @@ class Incident:
 
     def reports(self, count: int, code: str, at: Sensor, first_min: float, last_min: float) -> None:
         """Citizens report it from nearby, and are told when it is over."""
-        for n in range(count):
-            name = f"pa-{self.id}-{n + 1}"
+        for _ in range(count):
+            self.reported += 1
+            name = f"pa-{self.id}-{self.reported}"
             self.subjects.append(name)
             when = self.start + _ms(self.rng.uniform(first_min, last_min))
             for moment, status in ((when, "open"), (max(self.end, when + _ms(1)), "closed")):
@@ -179,7 +181,8 @@ def _crash(it: Incident, where: Sensor | None = None, first_min: float = 1.5) ->
             active=True,
             confidence=0.8,
         )
-    it.reports(rng.randint(2, 5), "tai-nan", here, first_min + 0.5, 15)
+    it.reports(1, "tai-nan", here, first_min + 0.1, first_min + 0.4)
+    it.reports(rng.randint(1, 4), "tai-nan", here, first_min + 0.5, 15)
     if injured:
         hospital = it.city.near(c.ADT, here.at).key
         it.patients(injured, hospital, "injury", (1, 2, 3) if injured > 3 else (2, 3), (18, 35))

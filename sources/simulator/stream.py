@@ -106,7 +106,11 @@ class _Run:
     def _begin(self, start: Micros) -> None:
         for sensor in self.plans.city.sensors:
             who = voice(self.seed, sensor)
-            self._at(WHEN[sensor.topic](who, start), who)
+            # What speaks at intervals says its value when it is switched on, not only an hour later.
+            first = (
+                start + who.rng.randrange(15_000) * MS if sensor.every_s else WHEN[sensor.topic](who, start)
+            )
+            self._at(first, who)
         self._happens(incidents.staged(self.seed, self.plans.city, start))
         self._at(start, local(start).day)
 
