@@ -9,14 +9,11 @@ import time
 import urllib.request
 
 import pytest
+from real_influx import InfluxMissingError, RealInflux
+from store_contract import SECOND, T0, StoreContract, alike, answer_of, flow, incident
 
-pytest.register_assert_rewrite("store_contract")
-
-from real_influx import InfluxMissingError, RealInflux  # noqa: E402
-from store_contract import SECOND, T0, StoreContract, alike, answer_of, flow, incident  # noqa: E402
-
-from sinks.contract import Query, Record, Rejected, StoreError, Unavailable  # noqa: E402
-from sinks.influx import InfluxStore  # noqa: E402
+from sinks.contract import Query, Record, Rejected, StoreError, Unavailable
+from sinks.influx import InfluxStore
 
 pytestmark = pytest.mark.slow
 

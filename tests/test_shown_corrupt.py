@@ -119,7 +119,9 @@ def test_corrupted_lines_of_a_file_are_kept_with_their_line_and_their_neighbours
     assert set(found) - set(wanted) <= huge
     for n, (kind, raw) in wanted.items():
         assert found[n]["reason"] in REASONS[kind], (kind, found[n]["reason"], found[n]["detail"])
-        assert base64.b64decode(found[n]["bytes"]) in (raw, raw + b"\n"), "the bytes of the line, its end may be among them"
+        assert base64.b64decode(found[n]["bytes"]) in (raw, raw + b"\n"), (
+            "the bytes of the line, its end may be among them"
+        )
         assert found[n]["file"] == "flows.jsonl"
     assert len(wanted) > 9_900
     good = line(said, TOPIC)["stored"]

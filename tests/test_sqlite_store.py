@@ -16,14 +16,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from store_contract import HOUR, SECOND, T0, StoreContract, flow
 
-pytest.register_assert_rewrite("store_contract")
-
-from store_contract import HOUR, SECOND, T0, StoreContract, flow  # noqa: E402
-
-from sinks import sqlite  # noqa: E402
-from sinks.contract import Point, Query, Record, StoreError, Unavailable  # noqa: E402
-from sinks.sqlite import SqliteStore  # noqa: E402
+from sinks import sqlite
+from sinks.contract import Point, Query, Record, StoreError, Unavailable
+from sinks.sqlite import SqliteStore
 
 ROOT = Path(__file__).parents[1]
 
