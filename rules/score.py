@@ -60,7 +60,7 @@ class Result:
     @property
     def seconds(self) -> float | None:
         """From its start until an operator could know."""
-        return None if self.alarm is None else (self.alarm.raised_at - self.happened.start) / 1e6
+        return None if self.alarm is None else max(0, self.alarm.raised_at - self.happened.start) / 1e6
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ class Score:
 def score(happened: Sequence[Happened], told: Iterable[Told], spans: Sequence[Span]) -> Score:
     """Compare what happened with what was told. The order of either makes no difference.
 
-    An incident is found by an alarm of one of its rules, on one of its subjects, raised after it began and begun before
-    it ended. An alarm on a subject of anything that happened is not false, whatever its rule, up to AFTER its end: a crash
+    An incident is found by an alarm of one of its rules, on one of its subjects, that overlaps it; one that stood already
+    finds it at once, since somebody looks there. An alarm on a subject of anything that happened is not false, whatever its rule, up to AFTER its end: a crash
     that shows as a silent detector is no invention.
     """
     alarms = sorted((t for t in told if any(s.start <= t.raised_at <= s.end for s in spans)), key=_first)
@@ -161,5 +161,5 @@ def _first(alarm: Told) -> tuple[Micros, str]:
 
 
 def _may_come_of(alarm: Told, it: Happened) -> bool:
-    """An alarm raised before something began tells nothing of it, however long it stays."""
-    return it.start <= alarm.raised_at and alarm.start <= it.end + AFTER
+    """Whether they overlap, or the alarm began soon after."""
+    return alarm.start <= it.end + AFTER and (alarm.end is None or alarm.end >= it.start)

@@ -36,7 +36,7 @@ def test_an_alarm_of_an_expected_rule_on_a_subject_during_the_incident_finds_it(
     [
         (told(HOUR + MINUTE, subject="s9"), 1),  # somebody else
         (told(HOUR + MINUTE, rule="road-detector-silent"), 0),  # it is of the crash, but does not tell of it
-        (told(HOUR - MINUTE), 1),  # before
+        (told(HOUR - 9 * MINUTE, end=HOUR - MINUTE), 1),  # before
         (told(2 * HOUR + MINUTE), 0),  # after, and may still come of it
         (told(2 * HOUR + AFTER + 1), 1),  # long after
     ],
@@ -50,6 +50,11 @@ def test_any_other_alarm_does_not(alarm_, false):
 
 def test_an_episode_that_began_before_but_was_told_during_it_counts():
     assert score([crash()], [told(HOUR + MINUTE, start=HOUR - 2 * MINUTE)], DAY).rate == 1
+
+
+def test_an_alarm_that_stood_already_finds_it_at_once():
+    (result,) = score([crash()], [told(HOUR - MINUTE, end=HOUR + MINUTE)], DAY).incidents
+    assert result.seconds == 0
 
 
 def test_a_fault_explains_its_alarms_and_counts_for_no_detection():
