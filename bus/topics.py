@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -21,13 +22,9 @@ if TYPE_CHECKING:
 
     from models.base import Micros
 
-_DAY_MS = 86_400_000
 _ACK_S = 30
 #: On a set of rules: from when on, in microseconds. A publication that was cut short is finished with it.
 _EFFECTIVE_FROM = "citywatch_effective_from"
-
-#: Source topics are kept this long: a worker may be away for a long weekend and still find everything.
-_SOURCE_RETENTION_MS = 7 * _DAY_MS
 
 #: In a replay's world the writer sets the stamps, years back or ahead, and nothing is forgotten by age.
 _REPLAY = {
@@ -79,7 +76,12 @@ def wanted(prefix: str = "", replication: int = 1) -> dict[str, Wanted]:
     common = {"max.message.bytes": str(MAX_RECORD_BYTES), **safe}
     found = []
     for source in catalogue.topics().values():
-        configs = {"cleanup.policy": "delete", "retention.ms": str(_SOURCE_RETENTION_MS), **common, **clocked}
+        configs = {
+            "cleanup.policy": "delete",
+            "retention.ms": str(source.retention // timedelta(milliseconds=1)),
+            **common,
+            **clocked,
+        }
         found.append(Wanted(name(prefix, source.name), source.partitions, source.access, configs))
     for own in catalogue.PLATFORM:
         configs = {"cleanup.policy": own.cleanup, "retention.ms": str(own.retention_ms), **common}

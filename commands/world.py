@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 ROLES = ("judge", "store", "alarms")
 
+#: A worker's exit code for what no restart cures: bad configuration, a taken port.
+WRONG_USE = 2
+
 #: A worker that ends is started again, this often within a minute; then something is wrong that restarts do not cure.
 MOST_RESTARTS = 20
 
@@ -173,6 +176,8 @@ class World:
         now = time.monotonic()
         for role in ended:
             code = self.workers[role].returncode
+            if code == WRONG_USE:
+                raise BrokenError(f"the {role} worker refuses its settings: see what it said above")
             print(f"citywatch: the {role} worker ended ({code}), starting it again", file=sys.stderr)
             self._deaths = [t for t in self._deaths if now - t < 60] + [now]
             if len(self._deaths) > MOST_RESTARTS:
