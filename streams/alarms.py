@@ -58,11 +58,8 @@ class AlarmsWork:
     async def take(self, message: Any) -> None:
         """Step through one chunk; write the history, wait for its acknowledgement, then write the states."""
         producer = await self.checkpoints.sender()
-        held = self.checkpoints.current(message)
-        if held is None:
-            return
-        async with held.lock:
-            if self.checkpoints.current(message) is not held:
+        async with self.checkpoints.taking(message) as held:
+            if held is None:
                 return
             entries, causes, refused = self._step(held, message.value)
             acks = [await self._tell(producer, entry) for entry in entries]

@@ -12,6 +12,7 @@ import asyncio
 import struct
 import uuid
 import zlib
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,7 +24,7 @@ from rules import judge, lifecycle
 from streams.metrics import CHECKPOINT_BYTES, CHECKPOINT_SECONDS, REBUILT, log
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from aiokafka import AIOKafkaProducer
     from faust.types import TP
@@ -124,6 +125,16 @@ class Checkpoints:
         """The partition of a delivered chunk, or None if the chunk was fetched before the last rebalance."""
         held = self.held.get(message.tp)
         return held if held is not None and message.generation_id == held.generation else None
+
+    @asynccontextmanager
+    async def taking(self, message: Any) -> AsyncIterator[Held | None]:
+        """The partition of a delivered chunk, safe from a checkpoint meanwhile; None: the chunk is to be dropped."""
+        held = self.current(message)
+        if held is None:
+            yield None
+            return
+        async with held.lock:
+            yield held if self.current(message) is held else None
 
     async def sender(self) -> AIOKafkaProducer:
         """The one producer of this app: all acks, idempotent, in order."""

@@ -91,11 +91,8 @@ class JudgeWork:
             return
         controls = await self._controls(message.value, message.topic)
         producer = await self.checkpoints.sender()
-        held = self.checkpoints.current(message)
-        if held is None:
-            return
-        async with held.lock:
-            if self.checkpoints.current(message) is not held:
+        async with self.checkpoints.taking(message) as held:
+            if held is None:
                 return
             signals = self._step(held, message.value, controls)
             self._taken.done(oldest(message.value))
