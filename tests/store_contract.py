@@ -6,6 +6,7 @@ Times of events are whole milliseconds here, because a store may keep the event'
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from math import fsum, inf, nan
 
@@ -155,12 +156,12 @@ _queries = st.builds(
 few = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-class StoreContract:
+class StoreContract(ABC):
     """Inherit, and give `fresh`."""
 
+    @abstractmethod
     def fresh(self):
         """An open store with nothing in it."""
-        raise NotImplementedError
 
     def tell(self, story):
         """Run a story about a fresh store."""

@@ -93,7 +93,7 @@ events:
 @pytest.mark.parametrize(
     ("old", "new", "line", "what"),
     [
-        ("city.environment.water.v1", "city.environment.noise.v1", 9, "there are city.camera"),
+        ("city.environment.water.v1", "city.environment.smell.v1", 9, "there are city.camera"),
         ("level_m: level", "level_cm: level", 10, "it has revision"),
         ("station_id: id, ", "", 9, "needs `station_id`"),
         ("zone: UTC", "", 5, "give a `zone`"),
