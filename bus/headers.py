@@ -19,11 +19,6 @@ Headers = list[tuple[str, bytes]]
 CLOCK = "city.clock.v1"
 #: A record that says which rules are in force from when on.
 CONTROL = "city.control.v1"
-#: On the alarm input beside commands and control records: what a detector says.
-SIGNAL = "city.alarm.signal.v1"
-COMMAND = "city.alarm.command.v1"
-#: What the judge counted.
-LEDGER = "city.ledger.v1"
 
 _NOT_EVENTS = frozenset({CLOCK.encode(), CONTROL.encode()})
 
