@@ -112,6 +112,18 @@ class Metrics(_Part):
     )
 
 
+class Console(_Part):
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="where the console listens; 0.0.0.0 lets other machines in"
+    )
+    port: int = Field(8080, ge=1, le=65_535, description="of the console's page")
+    names: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9.-]+(,[A-Za-z0-9.-]+)*)?$",
+        description="host names by which browsers reach it, beside localhost, separated by commas",
+    )
+
+
 class Data(_Part):
     dir: Path = Field(
         Path("var"), description="what this machine keeps: the store, what a running `up` tells others"
@@ -128,6 +140,7 @@ class Settings(_Part):
     time: Time = Time()
     log: Log = Log()
     metrics: Metrics = Metrics()
+    console: Console = Console()
     data: Data = Data()
 
     @property

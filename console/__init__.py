@@ -1,0 +1,1 @@
+"""The operations centre's page: its own process, fed by the log of alarms and by what sensors say."""
