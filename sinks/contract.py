@@ -118,7 +118,8 @@ class Store(Protocol):
     a lower `position` in its body than the one kept is dropped: a worker that slept may repeat the past. `kept`
     gives the newest `limit` records, oldest of them first; `where` says what names of their bodies must be, as text.
     `tally` counts the records of a kind by what some names of their bodies are (None: they are not there), without
-    bringing them all here.
+    bringing them all here. `count` is of all points ever stored, where the store itself lets go of old ones; InfluxDB
+    counts what its bucket still keeps.
     """
 
     async def write(self, points: Sequence[Point]) -> None: ...

@@ -15,7 +15,9 @@ def open_store(settings: Settings, *, read_only: bool = False) -> Store:
     """The store. Raises StoreError where the file is not ours; of a server nothing is asked yet."""
     influx = settings.influx
     if influx.url is None:
-        return SqliteStore(settings.store_path, read_only=read_only)
+        # In a replay's world it is not now, and nothing grows old.
+        days = settings.store.retention_days if settings.kafka.clock == "log" else 0
+        return SqliteStore(settings.store_path, read_only=read_only, retention_days=days)
     from sinks.influx import InfluxStore  # noqa: PLC0415 - its client takes half a second to import
     from sinks.influx_server import Address  # noqa: PLC0415
 

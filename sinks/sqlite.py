@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 from array import array
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -49,6 +50,8 @@ _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION}",
     f"PRAGMA user_version = {_FORMAT}",
 )
+#: How many points of a measurement have been let go because of their age: the ledger counts what was stored.
+_AGED = "CREATE TABLE IF NOT EXISTS _aged (measurement TEXT, late INTEGER, points INTEGER, PRIMARY KEY (measurement, late))"
 
 #: FULL, so that what is acknowledged survives a power cut and not only SIGKILL: one sync a batch of 5,000 was not
 #: measurable (155,000 to 163,000 upserts/s with either). The limit on the journal gives back the disk after a reader
@@ -81,6 +84,12 @@ _COLUMNS: dict[Type, str] = {"number": "REAL", "text": "TEXT", "truth": "INTEGER
 
 _AGGREGATES = {"mean": "mean_of", "sum": "sum_of", "count": "count", "min": "min", "max": "max"}
 
+#: What has grown too old goes piece by piece, one with each write, so that no write waits for long: this many points
+#: (0.01 s), of this many series. When all series have had their turn, they have it again after some minutes.
+_AGING_POINTS, _AGING_SERIES, _AGING_EVERY_S = 2000, 500, 600
+
+_DAY: Micros = 86_400_000_000
+
 #: Kinds whose records say how far the log had been read when they were true.
 _ORDERED: frozenset[Kept] = frozenset({"alarm", "ledger"})
 
@@ -88,13 +97,16 @@ _ORDERED: frozenset[Kept] = frozenset({"alarm", "ledger"})
 class SqliteStore:
     """`Store` on one file. Raises `StoreError` when the file is not ours, or is not there for a reader.
 
-    The blocking work is done by one thread of its own, which also owns the connection.
+    Points observed more than `retention_days` ago are let go while others are written (0: none is); `count` goes on
+    counting them. The blocking work is done by one thread of its own, which also owns the connection.
     """
 
-    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path | str, *, read_only: bool = False, retention_days: int = 0) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
         try:
-            self._file = self._thread.submit(_File, Path(path), read_only=read_only).result()
+            self._file = self._thread.submit(
+                _File, Path(path), read_only=read_only, retention_us=retention_days * _DAY
+            ).result()
         except BaseException:
             self._thread.shutdown()
             raise
@@ -162,9 +174,12 @@ class _Table:
 class _File:
     """The connection, used by the one thread that made it."""
 
-    def __init__(self, path: Path, *, read_only: bool) -> None:
+    def __init__(self, path: Path, *, read_only: bool, retention_us: Micros) -> None:
         self._path = path
         self._read_only = read_only
+        self._retention_us = retention_us
+        self._aging: list[tuple[str, int]] = []  # measurement and series that still have their turn
+        self._aging_at = 0.0
         self._tables: dict[str, _Table] = {}
         self._version = -1
         if read_only and not path.is_file():
@@ -195,8 +210,8 @@ class _File:
     def _prepare(self) -> None:
         if not self._is_ours():
             self._create()
-        for pragma in () if self._read_only else _WRITER:
-            self._db.execute(pragma)
+        for statement in () if self._read_only else (*_WRITER, _AGED):
+            self._db.execute(statement)
         self._db.create_aggregate("sum_of", 1, _Sum)  # type: ignore[arg-type]  # typeshed wants an int from finalize
         self._db.create_aggregate("mean_of", 1, _Mean)  # type: ignore[arg-type]  # the same
         self._db.execute("PRAGMA temp_store = MEMORY")
@@ -281,6 +296,8 @@ class _File:
             refused = [(point, why) for point in points if (why := self._add(point))]
             for table in self._tables.values():
                 self._flush(table)
+            if self._retention_us:
+                self._age()
         return refused
 
     def _add(self, point: Point) -> str | None:
@@ -356,6 +373,40 @@ class _File:
         found = self._db.execute("SELECT id FROM _series WHERE measurement = ? AND tags = ?", key)
         return int(found.fetchone()[0])
 
+    # Points that go
+
+    def _age(self) -> None:
+        """Let go of one piece of what has grown too old."""
+        if not self._aging:
+            if time.monotonic() < self._aging_at:
+                return
+            self._aging = self._db.execute("SELECT measurement, id FROM _series").fetchall()
+            self._aging_at = time.monotonic() + _AGING_EVERY_S
+        before, left = time.time_ns() // 1000 - self._retention_us, _AGING_POINTS
+        for _ in range(min(_AGING_SERIES, len(self._aging))):
+            for late in (False, True):
+                left -= self._let_go(*self._aging[-1], late, before, left)
+                if left <= 0:
+                    return  # of this series there may be more
+            self._aging.pop()
+
+    def _let_go(self, measurement: str, series: int, late: bool, before: Micros, most: int) -> int:
+        """Delete and count the oldest points of a series, `most` of them and what is as old as the last; how many."""
+        place = {"series": series, "late": late, "before": before, "skip": most - 1}
+        where = f"FROM main.{_quoted(measurement)} WHERE _series = :series AND late = :late AND time"
+        found = self._db.execute(
+            f"SELECT time {where} < :before ORDER BY time LIMIT 1 OFFSET :skip", place
+        ).fetchone()
+        if found:
+            place["before"] = found[0] + 1
+        gone = self._db.execute(f"DELETE {where} < :before", place).rowcount
+        if gone:
+            self._db.execute(
+                "INSERT INTO _aged VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET points = points + excluded.points",
+                (measurement, late, gone),
+            )
+        return gone
+
     # Points out
 
     def read(self, query: Query) -> list[Row]:
@@ -368,13 +419,13 @@ class _File:
             rows = self._db.execute(statement, arguments).fetchall()
         truths = {name for name, kind in asked.items() if kind == "truth" and query.agg is None}
         answer: list[Row] = []
-        for time, part, late, *values in rows:
+        for at, part, late, *values in rows:
             fields = {name: value for name, value in zip(asked, values, strict=True) if value is not None}
             for name in truths & fields.keys():
                 fields[name] = bool(fields[name])
             tags = {**parts[part], "late": "1"} if late else dict(parts[part])
             if fields:
-                answer.append(Row(time, query.measurement, tags, fields))
+                answer.append(Row(at, query.measurement, tags, fields))
         return answer
 
     def _asked(self, query: Query) -> dict[str, Type]:
@@ -410,7 +461,16 @@ class _File:
             if not self._types(measurement):
                 return 0
             found = self._db.execute(f"SELECT count(*) FROM {_quoted(measurement)} WHERE late = ?", (late,))  # noqa: S608
-            return int(found.fetchone()[0])
+            return int(found.fetchone()[0]) + self._aged(measurement, late)
+
+    def _aged(self, measurement: str, late: bool) -> int:
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = '_aged'").fetchone():
+            return 0  # a file that no writer has opened since there is such a table
+        asked = (measurement, late)
+        found = self._db.execute(
+            "SELECT points FROM _aged WHERE measurement = ? AND late = ?", asked
+        ).fetchone()
+        return int(found[0]) if found else 0
 
     def measurements(self) -> list[str]:
         with self._transaction("BEGIN"):

@@ -265,6 +265,98 @@ def test_a_reader_reads_what_a_closed_writer_left(path):
     assert [row.fields for row in rows] == [{"speed_kmh": 2.0}]
 
 
+# ---- what grows old
+
+
+DAY = 86_400_000_000
+
+
+def aged(n, days, *, late=False, segment="a"):
+    """A sample a second, of some days ago."""
+    then = time.time_ns() // 1000 - days * DAY
+    return [
+        Point("traffic_flow", (("segment_id", segment),), then + i * SECOND, (("speed_kmh", 1.0),), late=late)
+        for i in range(n)
+    ]
+
+
+@pytest.fixture
+def keeping(tmp_path):
+    """`keeping(story, days)` runs a story on a store that keeps points that long."""
+
+    def told(story, days):
+        async def run():
+            store = SqliteStore(tmp_path / "aging.db", retention_days=days)
+            try:
+                return await story(store)
+            finally:
+                await store.close()
+
+        return asyncio.run(run())
+
+    return told
+
+
+async def kept(store):
+    return [(row.tags["segment_id"], row.tags.get("late")) for row in await store.read(Query("traffic_flow"))]
+
+
+def test_points_older_than_the_store_keeps_are_let_go_and_still_counted(keeping):
+    async def story(store):
+        await store.write([*aged(3, 8), *aged(2, 8, late=True), *aged(4, 6, segment="b")])
+        counts = [await store.count("traffic_flow", late=late) for late in (False, True)]
+        return await kept(store), counts
+
+    assert keeping(story, 7) == ([("b", None)] * 4, [7, 2])
+
+
+def test_a_store_without_a_retention_keeps_everything(keeping):
+    async def story(store):
+        await store.write(aged(3, 3000))
+        return len(await kept(store))
+
+    assert keeping(story, 0) == 3
+
+
+def test_much_that_is_old_goes_in_pieces_while_others_are_written(keeping, monkeypatch):
+    monkeypatch.setattr(sqlite, "_AGING_POINTS", 10)
+
+    async def fill(store):
+        await store.write([*aged(60, 8), *aged(25, 8, segment="b")])
+
+    async def age(store):
+        counts = []
+        for n in range(12):
+            await store.write([flow(float(n), at=time.time_ns() // 1000)])
+            counts.append(len(await kept(store)) - n - 1)
+            assert await store.count("traffic_flow", late=False) == 85 + n + 1
+        return counts
+
+    keeping(fill, 0)
+    counts = keeping(age, 7)
+    assert counts[0] == 75
+    assert all(0 <= before - after <= 10 for before, after in itertools.pairwise(counts))
+    assert counts[-1] == 0
+
+
+def test_what_grows_old_while_the_store_is_open_gets_its_turn(keeping, monkeypatch):
+    monkeypatch.setattr(sqlite, "_AGING_EVERY_S", 0)
+
+    async def story(store):
+        await store.write(aged(1, 6))
+        await store.write(aged(1, 9))
+        return await kept(store), await store.count("traffic_flow", late=False)
+
+    assert keeping(story, 7) == ([("a", None)], 2)
+
+
+def test_a_reader_counts_in_a_file_of_before_points_could_grow_old(path):
+    run(path, lambda store: store.write([flow(1.0)]))
+    with sqlite3.connect(path) as db:
+        db.execute("DROP TABLE _aged")
+    assert run(path, lambda store: store.count("traffic_flow", late=False), read_only=True) == 1
+
+
 # ---- outages
 
 
