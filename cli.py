@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rules": ("commands.rules", "the rules in force: list, lint, test"),
     "topics": ("commands.topics", "the topics: list them, compare with the broker, put it right"),
     "schemas": ("commands.schemas", "the contracts for subscribers: write them, check them"),
+    "console": ("commands.console", "the operations centre's page and its API"),
     "worker": ("commands.worker", "one worker, or one of each role: what a service manager runs"),
     "doctor": ("commands.doctor", "look at every part, say what is wrong and what to do"),
 }

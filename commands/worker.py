@@ -52,7 +52,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
     logs.set_up_logging(settings)
     if args.tied:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        threading.Thread(target=end_with_parent, daemon=True).start()
     if args.role != "all":
         launch.run(args.role, settings)
         return 0
@@ -77,7 +77,7 @@ def _all(roles: list[str]) -> int:
     return max(map(abs, ends))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """A worker of an embedded broker that is gone would try to reach it for ever."""
     while os.read(0, 1):
         pass

@@ -50,12 +50,16 @@ class Topic(_Wire):
     key: tuple[str, ...]
 
 
+#: log: time passes by itself; writer: a replay's world, where only who feeds moves the clock.
+Clock = Literal["log", "writer"]
+
+
 class City(_Wire):
     """What is set up: rules, registry, topics. The stream's `city` event says that it changed."""
 
     log_id: str
     zone: str = "Asia/Ho_Chi_Minh"
-    clock: Literal["log", "writer"]
+    clock: Clock
     rules_version: int | None
     rules: tuple[Rule, ...]
     sensors: tuple[Sensor, ...]
@@ -240,6 +244,19 @@ class Snapshot(_Wire):
     alarms: tuple[Alarm, ...]
     seen: tuple[Seen, ...]
     health: Health
+
+
+class NewEntry(_Wire):
+    """Event `entry`: a line more in an alarm's timeline. It has no id: after a resume, ask for an open detail again."""
+
+    alarm_id: str
+    entry: Entry
+
+
+class CityChanged(_Wire):
+    """Event `city`: rules and registry are others now, ask for /api/city again. A `snapshot` follows."""
+
+    rules_version: int | None
 
 
 class SeenChanges(_Wire):

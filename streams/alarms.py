@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from bus import clients, headers
+from bus.latency import Hop
 from bus.rejects import reject
 from models import catalogue
 from models.alarm import COMMAND_TYPE, SIGNAL_TYPE, AlarmEvent, Command, Signal
@@ -18,7 +19,7 @@ from models.base import micros
 from rules.lifecycle import Plane
 from streams.checkpoint import Checkpoints, Held, Machine
 from streams.consumer import ChunkApp
-from streams.metrics import ALARM_EVENTS, GAPS, REJECTED, Hop
+from streams.metrics import ALARM_EVENTS, GAPS, REJECTED
 
 if TYPE_CHECKING:
     from faust.types import TP

@@ -8,6 +8,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from bus import clients, headers, topics
+from bus.latency import Hop
 from models import catalogue
 from models.alarm import SIGNAL_TYPE
 from models.base import micros
@@ -17,7 +18,7 @@ from rules.program import Program, compile_program
 from rules.spec import RuleSet
 from streams.checkpoint import Checkpoints, Held, Machine
 from streams.consumer import ChunkApp
-from streams.metrics import EVENTS, GAPS, SERIES, SIGNALS, Hop, log, oldest
+from streams.metrics import EVENTS, GAPS, SERIES, SIGNALS, log, oldest
 
 if TYPE_CHECKING:
     from faust.types import TP

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     from faust.types import TP
 
-    from settings import Settings
     from streams.consumer import ChunkApp
 
 log = logging.getLogger("citywatch")
@@ -46,28 +44,7 @@ STARTED = Gauge(
     "When this process began; each change is a restart",
     ["role"],
 )
-LATENCY = Histogram(
-    "citywatch_latency_seconds",
-    "From a record's stamp until the hop is done, of the oldest event of each chunk",
-    ["hop"],
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300),
-)
-
 REFRESH_S = 5.0
-
-
-class Hop:
-    """One hop of an event's way; `done(stamp_ms)` is called once a chunk, with the stamp of its oldest event.
-
-    Where the log's clock is not the wall's (a replay), there is no latency and nothing is observed.
-    """
-
-    def __init__(self, name: str, settings: Settings) -> None:
-        self._observe = LATENCY.labels(name).observe if settings.kafka.clock == "log" else None
-
-    def done(self, stamp_ms: float | None) -> None:
-        if self._observe is not None and stamp_ms is not None:
-            self._observe(max(0.0, time.time() - stamp_ms / 1000))
 
 
 def oldest(records: Iterable[Any]) -> int | None:

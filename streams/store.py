@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from bus import clients, headers
+from bus.latency import Hop
 from bus.rejects import reject
 from models import catalogue
 from models.base import micros
@@ -22,7 +23,7 @@ from sinks.contract import Point, Query, Record, Rejected, StoreError, Unavailab
 from sinks.points import pointer
 from streams.consumer import ChunkApp
 from streams.domain import domains
-from streams.metrics import EVENTS, REJECTED, STORE_PAUSED, STORE_POINTS, Hop, log, oldest
+from streams.metrics import EVENTS, REJECTED, STORE_PAUSED, STORE_POINTS, log, oldest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,13 +25,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from bus import topics
 from bus.embedded import EmbeddedBroker
+from bus.latency import Hop
 from models import catalogue
 from rules.spec import RuleSet
 from settings import Metrics, Settings, SettingsError
 from sinks.contract import Unavailable
 from streams import health, launch, logs
 from streams.logs import FOLD_S, MOST_FOLDED, Folding
-from streams.metrics import Hop, Places, oldest
+from streams.metrics import Places, oldest
 from streams.store import StoreWork
 
 ROOT = Path(__file__).parent.parent

@@ -1,0 +1,94 @@
+"""The console's process: one event loop that follows the log and answers browsers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from console.app import create
+from console.desk import Desk
+from console.tail import Tail
+from settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from settings import Settings
+
+log = logging.getLogger("citywatch.console")
+
+#: How long open requests may take when we are told to stop.
+STOP_S = 1
+SEEN_S, HEALTH_S = 1.5, 5.0
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams first: they would never end by themselves."""
+
+    def __init__(self, config: uvicorn.Config, desk: Desk) -> None:
+        super().__init__(config)
+        self._desk = desk
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._desk.hub.close()
+        await super().shutdown(sockets)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Raises SettingsError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+        found.listen(512)
+    except (OSError, OverflowError) as error:
+        found.close()
+        why = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(
+            f"the console cannot listen at {host}:{port}: {why}; give another --port, or set CITYWATCH_CONSOLE__PORT"
+        ) from None
+    return found
+
+
+def run(settings: Settings, bootstrap: str, log_id: str | None) -> None:
+    """Serve until told to stop by a signal. Raises SettingsError where the port cannot be had."""
+    asyncio.run(_run(settings, bootstrap, log_id))
+
+
+async def _run(settings: Settings, bootstrap: str, log_id: str | None) -> None:
+    host, port = settings.console.host, settings.console.port
+    listening = listen(host, port)
+    desk = Desk(settings, log_id)
+    config = uvicorn.Config(
+        create(desk),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=STOP_S,
+    )
+    rounds = [
+        asyncio.create_task(Tail(settings, bootstrap, desk).run()),
+        asyncio.create_task(_every(SEEN_S, desk.tell_seen)),
+        asyncio.create_task(_every(HEALTH_S, desk.tell_health)),
+    ]
+    shown = f"[{host}]" if ":" in host else host
+    print(f"citywatch: console at http://{shown}:{port}", file=sys.stderr, flush=True)
+    try:
+        await _Server(config, desk).serve([listening])
+    finally:
+        for one in rounds:
+            one.cancel()
+        await asyncio.gather(*rounds, return_exceptions=True)
+
+
+async def _every(seconds: float, do: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        do()

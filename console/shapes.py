@@ -1,0 +1,81 @@
+"""From what the log and the rules say to what the console tells: one function for each shape of `wire`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from console import wire
+from models import catalogue
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from models.alarm import Alarm, AlarmEvent
+    from rules.spec import AnyRule, RuleSet
+    from rules.spec import Sensor as Listed
+
+#: What `wire.Alarm` says with the same name and the same meaning.
+_SAME = tuple(n for n in wire.Alarm.model_fields if n not in {"changed_at", "sensor"})
+
+
+def sensor_id(topic: str, key: str) -> str:
+    return f"{topic}|{key}"
+
+
+def alarm(found: Alarm, changed_at: datetime, sensor: str | None) -> wire.Alarm:
+    return wire.Alarm(changed_at=changed_at, sensor=sensor, **{name: getattr(found, name) for name in _SAME})
+
+
+def entry(found: AlarmEvent) -> wire.Entry:
+    then = found.alarm
+    return wire.Entry(
+        id=found.id,
+        type=found.type,
+        at=found.at,
+        cause=found.cause,
+        actor=found.actor,
+        note=found.note,
+        start=then.start,
+        end=then.end,
+        priority=then.priority,
+        peak=then.peak,
+        state=then.state,
+    )
+
+
+def rule(found: AnyRule) -> wire.Rule:
+    return wire.Rule(
+        id=found.id,
+        kind=found.kind,
+        topic=found.on,
+        title=found.title,
+        instruction=found.instruction,
+        category=found.category,
+        priorities=found.priorities,
+    )
+
+
+def sensor(found: Listed) -> wire.Sensor:
+    return wire.Sensor(
+        id=sensor_id(found.topic, found.key),
+        topic=found.topic,
+        key=found.key,
+        labels=found.labels,
+        place=found.place,
+        name=found.name,
+        every_s=found.every_us / 1e6,
+    )
+
+
+def city(log_id: str, clock: wire.Clock, version: int | None, rules: RuleSet) -> wire.City:
+    return wire.City(
+        log_id=log_id,
+        clock=clock,
+        rules_version=version,
+        rules=tuple(map(rule, rules.rules)),
+        sensors=tuple(map(sensor, rules.registry.sensors)),
+        topics=tuple(
+            wire.Topic(name=t.name, measurement=t.measurement, kind=t.kind, key=t.key)
+            for t in catalogue.topics().values()
+        ),
+    )
