@@ -1,0 +1,132 @@
+// The whole page: health above, the list at the left, the map at the right, and over it what was opened.
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { choose, NO_FILTER } from "./filters";
+import { FilterBar } from "./filterbar";
+import { light, rowOf } from "./light";
+import { List } from "./list";
+import { CityMapView } from "./map";
+import { language, rememberLanguage } from "./memory";
+import { unacked, type Lang } from "./model";
+import { parse, type Route } from "./route";
+import { city, model, news, now, onChange } from "./store";
+import { Banners, Clock, Connection, HealthStrip } from "./strip";
+import { SceneContext, useScene, type Scene } from "./ui";
+import { WORDS } from "./words";
+
+function useChanges(): void {
+  const [, redraw] = useState(0);
+  useEffect(() => onChange(() => redraw((n) => n + 1)), []);
+}
+
+function useRoute(): Route {
+  const [hash, setHash] = useState(location.hash);
+  useEffect(() => {
+    const changed = () => setHash(location.hash);
+    addEventListener("hashchange", changed);
+    return () => removeEventListener("hashchange", changed);
+  }, []);
+  return useMemo(() => parse(hash), [hash]);
+}
+
+function Tabs({ view, blind, open }: { view: Route["view"]; blind: number; open: number }) {
+  const { w } = useScene();
+  const tabs = [
+    ["alarms", "#/", w.alarms, open],
+    ["map", "#/map", w.map, 0],
+    ["blind", "#/blind", w.blindView, blind],
+    ["history", "#/history", w.history, 0],
+  ] as const;
+  return (
+    <nav class="tabs" aria-label="citywatch">
+      {tabs.map(([name, link, words, count]) => (
+        <a key={name} class={`tab ${name}`} href={link} aria-current={name === view ? "page" : undefined}>
+          {words}
+          {count > 0 && <b class="num">{count}</b>}
+        </a>
+      ))}
+    </nav>
+  );
+}
+
+export function App() {
+  useChanges();
+  const route = useRoute();
+  const [lang, setLang] = useState<Lang>(language);
+  const [filter, setFilter] = useState(NO_FILTER);
+  const [asked] = useState(0);
+  document.documentElement.lang = lang;
+
+  const chosen = useMemo(() => choose(filter, city, model.alarms.values()), [filter, city, model.alarmsAt]);
+  const scene: Scene = { lang, w: WORDS[lang], now: now(), city };
+  const { w } = scene;
+  const selected = route.view === "alarm" ? route.id : null;
+  const blind = [...model.seen.values()].filter(({ status }) => status === "blind").length;
+  const open = [...model.alarms.values()].filter(unacked).length;
+  const choose_ = (next: Lang) => {
+    rememberLanguage(next);
+    setLang(next);
+  };
+
+  return (
+    <SceneContext.Provider value={scene}>
+      <div class="page" data-view={route.view}>
+        <header>
+          <a class="skip" href="#list">
+            {w.skip}
+          </a>
+          <a class="brand" href="#/">
+            citywatch
+          </a>
+          <Tabs view={route.view} blind={blind} open={open} />
+          <HealthStrip health={model.health} />
+          <Connection link={model.link} />
+          <Clock />
+          <div class="languages" role="group" aria-label={w.language}>
+            {(["vi", "en"] as const).map((each) => (
+              <button
+                key={each}
+                type="button"
+                aria-pressed={each === lang}
+                lang={each}
+                onClick={() => choose_(each)}
+              >
+                {each.toUpperCase()}
+              </button>
+            ))}
+          </div>
+        </header>
+        <Banners health={model.health} link={model.link} />
+        <main>
+          <section
+            class="list"
+            id="list"
+            aria-label={w.alarms}
+            onMouseOver={(event) => light(rowOf(event))}
+            onMouseLeave={() => light(null)}
+            onFocusIn={(event) => light(rowOf(event))}
+          >
+            <FilterBar filter={filter} alarms={model.alarms} hidden={chosen.hidden.length} set={setFilter} />
+            <List
+              alarms={model.alarms}
+              chosen={chosen}
+              filter={filter}
+              news={news}
+              selected={selected}
+              ready={model.ready}
+              blind={blind}
+              onClear={() => setFilter(NO_FILTER)}
+            />
+          </section>
+          <CityMapView
+            alarms={chosen.shown}
+            seen={model.seen}
+            seenAt={model.seenAt}
+            selected={selected}
+            asked={asked}
+            space={route.view}
+          />
+        </main>
+      </div>
+    </SceneContext.Provider>
+  );
+}

@@ -1,0 +1,100 @@
+// The health strip: whether what the page shows can be believed, in one line; and in words across the page if not.
+import { isOld, SILENT_MS, type Health, type Link, type Part } from "./model";
+import { age, clock, date, exact, moment, number } from "./time";
+import { useScene } from "./ui";
+
+function PartState({ part }: { part: Part }) {
+  const { w, lang } = useScene();
+  const behind =
+    part.behind_s !== null && part.level !== "ok" ? w.behind(age(part.behind_s * 1000, lang)) : null;
+  return (
+    <li class="part" data-level={part.level} data-part={part.id} title={part.why ?? undefined}>
+      <span class="light" aria-hidden="true" />
+      {w.parts[part.id]} <b>{behind ?? w.level[part.level]}</b>
+    </li>
+  );
+}
+
+function Data({ health }: { health: Health }) {
+  const { w, lang, now } = useScene();
+  const times = health.feeds.map((feed) => (feed.at === null ? 0 : Date.parse(feed.at)));
+  const newest = Math.max(0, ...times);
+  return (
+    <li class="part data" data-level={health.per_second > 0 ? "ok" : "warn"}>
+      <span class="light" aria-hidden="true" />
+      {w.data} <b>{w.perSecond(number(health.per_second, lang, 1))}</b>
+      <span class="dim" title={newest ? exact(newest, lang) : undefined}>
+        {newest ? w.newest(age(now - newest, lang)) : w.noData}
+      </span>
+    </li>
+  );
+}
+
+export function HealthStrip({ health }: { health: Health | null }) {
+  const { w } = useScene();
+  if (health === null) return <ul class="health" aria-label={w.data} />;
+  const blind = health.sensors["blind"] ?? 0;
+  const all = Object.values(health.sensors).reduce((sum, each) => sum + each, 0);
+  return (
+    <ul class="health">
+      <Data health={health} />
+      {health.parts.map((part) => (
+        <PartState key={part.id} part={part} />
+      ))}
+      <li class="part blindcount" data-level={blind > 0 ? "blind" : "ok"}>
+        <a href="#/blind">
+          <span class="ring" aria-hidden="true" />
+          <b>{blind > 0 ? w.notSeen(blind, all) : w.allSeen(all)}</b>
+        </a>
+      </li>
+    </ul>
+  );
+}
+
+export function Connection({ link }: { link: Link }) {
+  const { w, lang } = useScene();
+  const live = link.state === "live" && !isOld(link, Date.now());
+  const words = live
+    ? w.live
+    : link.state === "connecting"
+      ? w.connecting
+      : w.reconnecting(clock(link.since, lang));
+  return (
+    <span class="connection" data-level={live ? "ok" : "warn"} role="status">
+      <span class="light" aria-hidden="true" />
+      {words}
+    </span>
+  );
+}
+
+export function Clock() {
+  const { lang, now } = useScene();
+  return (
+    <time class="clock" title={exact(now, lang)}>
+      <span class="dim">{date(now, lang)}</span> <b>{clock(now, lang)}</b>
+    </time>
+  );
+}
+
+/** What an operator must know before believing the list, the gravest first. */
+export function Banners({ health, link }: { health: Health | null; link: Link }) {
+  const { w, lang } = useScene();
+  const old = isOld(link, Date.now());
+  const bad = health?.parts.filter((part) => part.level === "bad") ?? [];
+  const since = moment(Math.min(link.heard, Date.now() - SILENT_MS), Date.now(), lang, true);
+  return (
+    <div class="banners" role="alert">
+      {old && <p class="banner grave">{w.old(since)}</p>}
+      {bad.map((part) => (
+        <p key={part.id} class="banner grave" data-part={part.id}>
+          {w.bad[part.id]} {part.behind_s !== null && w.behindFor(age(part.behind_s * 1000, lang))}
+        </p>
+      ))}
+      {health !== null && health.left_open > 0 && (
+        <p class="banner mild">
+          {w.leftOpen(health.left_open)}. <a href="#/history?span=week&ended=1">{w.look}</a>
+        </p>
+      )}
+    </div>
+  );
+}
