@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as AioTopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+    OffsetOutOfRangeError,
+)
 from aiokafka.errors import KafkaError as AioKafkaError
-from aiokafka.errors import OffsetOutOfRangeError
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import (
     CoordinatorLoadInProgressError,
@@ -105,6 +111,35 @@ def aio_consumer(bootstrap: str, group: str | None = None, **options: Any) -> AI
     return AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False, **settings)
 
 
+def aio_admin(bootstrap: str) -> AIOKafkaAdminClient:
+    """An asyncio client for questions about topics and groups, not yet started."""
+    return AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+
+
+async def aio_partitions_of(client: AIOKafkaAdminClient, topics: Iterable[str]) -> dict[str, int]:
+    """As `partitions_of`, over an open asyncio client."""
+    known = sorted(set(topics) & set(await client.list_topics()))
+    found = await client.describe_topics(known) if known else []
+    return {t["topic"]: len(t["partitions"]) for t in found}
+
+
+async def aio_group_offsets(
+    client: AIOKafkaAdminClient, group: str, partitions: Iterable[Partition]
+) -> dict[Partition, int]:
+    """As `group_offsets`, over an open asyncio client."""
+    asked = [AioTopicPartition(*p) for p in partitions]
+    try:
+        found = await client.list_consumer_group_offsets(group, partitions=asked)
+    except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
+        return {}
+    return {(tp.topic, tp.partition): o.offset for tp, o in found.items() if o.offset >= 0}
+
+
+async def aio_log_id(client: AIOKafkaAdminClient, bootstrap: str) -> str:
+    """As `log_id`, over an open asyncio client."""
+    return _log_id(bootstrap, str((await client.describe_cluster())["cluster_id"]))
+
+
 def is_embedded(bootstrap: str) -> bool:
     """Whether the broker is the embedded one, in this process or another."""
     return _cluster_id(bootstrap).startswith(EMBEDDED)
@@ -116,12 +151,15 @@ def log_id(bootstrap: str) -> str:
     The embedded broker has none that tells it from the last one: whoever started it knows (`EmbeddedBroker.log_id`)
     and tells by CITYWATCH_KAFKA__LOG_ID; without that this raises LookupError.
     """
-    found = _cluster_id(bootstrap)
-    if found.startswith(EMBEDDED):
+    return _log_id(bootstrap, _cluster_id(bootstrap))
+
+
+def _log_id(bootstrap: str, cluster_id: str) -> str:
+    if cluster_id.startswith(EMBEDDED):
         raise LookupError(
             f"{bootstrap} is an embedded broker: set CITYWATCH_KAFKA__LOG_ID to the log id its owner printed"
         )
-    return found
+    return cluster_id
 
 
 def _cluster_id(bootstrap: str) -> str:

@@ -16,8 +16,8 @@ MOST_CHANGES = 20_000
 #: Alarms that are over and seen. The oldest go first; the store has them. Of what went only the position stays, so that
 #: a worker that slept cannot raise it again.
 MOST_OVER, MOST_GONE = 20_000, 200_000
-#: Lines of timelines.
-MOST_ENTRIES = 50_000
+#: Lines of timelines, and commands that are known to be done.
+MOST_ENTRIES, MOST_COMMANDS = 50_000, 10_000
 
 
 class Known(NamedTuple):
@@ -41,6 +41,7 @@ class Alarms:
         self._forgotten = -1  # the greatest offset that is not among the changes any more
         self._timelines: OrderedDict[str, dict[str, wire.Entry]] = OrderedDict()
         self._entries = 0
+        self.commands: OrderedDict[str, int] = OrderedDict()
 
     # --- in -----------------------------------------------------------------------------------------------------
 
@@ -88,17 +89,25 @@ class Alarms:
             if len(self._gone) > MOST_GONE:
                 self._gone.popitem(last=False)
 
-    def add(self, alarm_id: str, entry: wire.Entry) -> bool:
+    def add(self, alarm_id: str, entry: wire.Entry, position: int) -> bool:
         """A line of an alarm's timeline, in the order of the log; False where it is a repeat."""
         lines = self._timelines.setdefault(alarm_id, {})
         if entry.id in lines:
             return False
         lines[entry.id] = entry
+        if entry.type == "acknowledged" and entry.cause is not None:
+            self.commanded(entry.cause, position)
         self._entries += 1
         self._timelines.move_to_end(alarm_id)
         while self._entries > MOST_ENTRIES and len(self._timelines) > 1:
             self._entries -= len(self._timelines.popitem(last=False)[1])
         return True
+
+    def commanded(self, command_id: str, offset: int) -> None:
+        """This command is in the log, at this offset."""
+        self.commands[command_id] = offset
+        if len(self.commands) > MOST_COMMANDS:
+            self.commands.popitem(last=False)
 
     def change(self, how: Callable[[wire.Alarm], wire.Alarm]) -> None:
         """Say all alarms anew, as after other rules: who comes back from before is told all."""

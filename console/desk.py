@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from bus.latency import Hop
 from console import hub, shapes, wire
@@ -41,8 +41,12 @@ class Desk:
         self.version: int | None = None
         self.loaded = asyncio.Event()  # the log has been read to its end once
         self.latencies: deque[float] = deque(maxlen=LATENCIES)
-        self.parts: dict[str, wire.Part] = {}
+        self.parts = {
+            id_: wire.Part(id=id_, level="warn", behind_s=None, why="not asked yet")
+            for id_ in get_args(wire.PartId)
+        }
         self.left_open = 0
+        self.lags: dict[str, int] = {}
         self._hop = Hop("console", settings)
         self._by_id: dict[str, AnyRule] = {}
         self._newest: Micros = 0
@@ -72,7 +76,7 @@ class Desk:
         )
         self.hub.send(self._city())
         if self.loaded.is_set():
-            self.hub.send(self.snapshot())
+            self.tell_all()
 
     def put_alarm(self, offset: int, found: Alarm, record: bytes, stamp: Micros) -> None:
         """A record of `city.alarm.state.v1`."""
@@ -102,7 +106,7 @@ class Desk:
     def put_entry(self, found: AlarmEvent) -> None:
         """A record of `city.alarm.event.v1`."""
         entry, alarm_id = shapes.entry(found), found.alarm.alarm_id
-        if self.alarms.add(alarm_id, entry) and self.loaded.is_set():
+        if self.alarms.add(alarm_id, entry, found.alarm.position) and self.loaded.is_set():
             self.hub.send(hub.frame("entry", wire.NewEntry(alarm_id=alarm_id, entry=entry)))
 
     def put_part(self, part: wire.Part) -> None:
@@ -113,7 +117,7 @@ class Desk:
         if not self.loaded.is_set():
             self.look()
             self.loaded.set()
-            self.hub.send(self.snapshot())
+            self.tell_all()
 
     # --- rounds -------------------------------------------------------------------------------------------------
 
@@ -134,6 +138,11 @@ class Desk:
 
     def tell_health(self) -> None:
         self.hub.send(hub.frame("health", self.health()))
+
+    def tell_all(self) -> None:
+        """Everything anew, to everybody who listens."""
+        if self.hub.subscribers:
+            self.hub.send(self.snapshot())
 
     # --- out ----------------------------------------------------------------------------------------------------
 
@@ -183,6 +192,17 @@ class Desk:
             subscriber.offer(self.snapshot())
         self.hub.add(subscriber)
         return subscriber
+
+    def rule(self, rule_id: str) -> AnyRule | None:
+        """The rule, if it is in force."""
+        return self._by_id.get(rule_id)
+
+    def unready(self) -> str | None:
+        """Why what is shown is not what is: the log is not read yet, or its broker is away."""
+        if not self.loaded.is_set():
+            return "the log is not read yet"
+        broker = self.parts.get("broker")
+        return None if broker is None or broker.level == "ok" else f"the broker does not answer: {broker.why}"
 
     def latency(self) -> dict[str, Any]:
         """Of the last live changes, in seconds."""

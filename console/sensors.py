@@ -42,6 +42,7 @@ class Said(NamedTuple):
 @dataclass(slots=True)
 class _Sensor:
     topic: str
+    every: Micros
     allowance: Micros
     known: Micros
     heard: Heard = NOTHING
@@ -92,9 +93,9 @@ class Sensors:
             allowance = allowance_us(listed.every_us, rules.of(listed.topic))
             old = before.get(id_)
             if old is None:
-                self._sensors[id_] = _Sensor(listed.topic, allowance, known)
+                self._sensors[id_] = _Sensor(listed.topic, listed.every_us, allowance, known)
             else:
-                old.allowance = allowance
+                old.every, old.allowance = listed.every_us, allowance
                 self._sensors[id_] = old
         self._shown = {id_: seen for id_, seen in self._shown.items() if id_ in self._sensors}
 
@@ -184,6 +185,11 @@ class Sensors:
         for id_, sensor in self._sensors.items():
             ids.setdefault(sensor.topic, []).append(id_)
         return ids
+
+    def every(self, id_: str | None) -> Micros:
+        """How often it should speak; 0 for what is not of the registry."""
+        sensor = None if id_ is None else self._sensors.get(id_)
+        return 0 if sensor is None else sensor.every
 
     def __contains__(self, id_: str) -> bool:
         return id_ in self._sensors

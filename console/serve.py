@@ -12,6 +12,9 @@ import uvicorn
 
 from console.app import create
 from console.desk import Desk
+from console.health import Rounds
+from console.orders import Orders
+from console.past import Past
 from console.tail import Tail
 from settings import SettingsError
 
@@ -24,7 +27,9 @@ log = logging.getLogger("citywatch.console")
 
 #: How long open requests may take when we are told to stop.
 STOP_S = 1
-SEEN_S, HEALTH_S = 1.5, 5.0
+
+#: Between two looks at all sensors.
+SEEN_S = 1.5
 
 
 class _Server(uvicorn.Server):
@@ -64,28 +69,43 @@ def run(settings: Settings, bootstrap: str, log_id: str | None) -> None:
 async def _run(settings: Settings, bootstrap: str, log_id: str | None) -> None:
     host, port = settings.console.host, settings.console.port
     listening = listen(host, port)
-    desk = Desk(settings, log_id)
+    desk, past = Desk(settings, log_id), Past(settings)
+    orders = Orders(settings, bootstrap, desk, past)
     config = uvicorn.Config(
-        create(desk),
+        create(desk, past, orders, host, list(filter(None, settings.console.names.split(",")))),
         log_config=None,
         access_log=False,
         server_header=False,
         lifespan="off",
         timeout_graceful_shutdown=STOP_S,
     )
+    server = _Server(config, desk)
     rounds = [
         asyncio.create_task(Tail(settings, bootstrap, desk).run()),
+        asyncio.create_task(Rounds(settings, bootstrap, desk, past).run()),
+        asyncio.create_task(past.tell(desk)),
         asyncio.create_task(_every(SEEN_S, desk.tell_seen)),
-        asyncio.create_task(_every(HEALTH_S, desk.tell_health)),
     ]
+    for one in rounds:
+        one.add_done_callback(lambda done: _ended(server, done))
     shown = f"[{host}]" if ":" in host else host
     print(f"citywatch: console at http://{shown}:{port}", file=sys.stderr, flush=True)
     try:
-        await _Server(config, desk).serve([listening])
+        await server.serve([listening])
     finally:
         for one in rounds:
             one.cancel()
-        await asyncio.gather(*rounds, return_exceptions=True)
+        ends = await asyncio.gather(*rounds, return_exceptions=True)
+        await asyncio.gather(orders.close(), past.close(), return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
+
+
+def _ended(server: uvicorn.Server, done: asyncio.Task[None]) -> None:
+    """A part that failed takes the process with it: whoever started us starts us again."""
+    if not done.cancelled() and done.exception() is not None:
+        server.should_exit = True
 
 
 async def _every(seconds: float, do: Callable[[], None]) -> None:

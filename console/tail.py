@@ -11,7 +11,6 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from pydantic import ValidationError
 
 from bus import clients, headers
-from console import wire
 from console.sensors import said
 from models import catalogue
 from models.alarm import Alarm, AlarmEvent
@@ -19,7 +18,7 @@ from models.decode import Rejection, decode
 from rules.spec import RuleSet
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from console.desk import Desk
     from settings import Settings
@@ -32,6 +31,8 @@ AGAIN_S = 1.0
 SLICE = 500
 #: Of the history, the newest records are enough: a detail asks the store for what came before.
 MOST_HISTORY = 20_000
+#: Who looks at sensors wants to know how they are now: events that are further behind than this are passed over.
+MOST_BEHIND = 50_000
 
 
 class Tail:
@@ -39,10 +40,7 @@ class Tail:
 
     def __init__(self, settings: Settings, bootstrap: str, desk: Desk) -> None:
         self.bootstrap, self.prefix, self.desk = bootstrap, settings.kafka.prefix, desk
-        self.settings = settings
-        self.lag = 0
         self._next: dict[TopicPartition, int] = {}
-        self._versions: tuple[int, bytes] | None = None
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -54,7 +52,7 @@ class Tail:
         while True:
             try:
                 await follow()
-            except (KafkaError, clients.UnreachableError, OSError, LookupError) as error:
+            except (KafkaError, OSError, LookupError) as error:
                 log.warning("the log cannot be followed, trying again: %s", error)
             await asyncio.sleep(AGAIN_S)
 
@@ -70,8 +68,6 @@ class Tail:
             self._name(catalogue.ALARM_EVENT): self._entry,
         }
         rules, state, history = (TopicPartition(topic, 0) for topic in takes)
-        if self.desk.alarms.log_id is None:
-            self.desk.alarms.log_id = await asyncio.to_thread(clients.log_id, self.bootstrap)
         await self._there(takes)
         reader = clients.aio_consumer(self.bootstrap)
         try:
@@ -92,12 +88,22 @@ class Tail:
         finally:
             await reader.stop()
 
-    async def _there(self, topics: Mapping[str, object]) -> None:
-        known = await asyncio.to_thread(clients.partitions_of, self.bootstrap, topics)
-        if missing := topics.keys() - known.keys():
+    async def _there(self, topics: Iterable[str]) -> dict[str, int]:
+        """How many partitions each topic has, and which log this is. Raises LookupError where one is missing."""
+        admin = clients.aio_admin(self.bootstrap)
+        try:
+            await admin.start()
+            if self.desk.alarms.log_id is None:
+                log_id = await clients.aio_log_id(admin, self.bootstrap)
+                self.desk.alarms.log_id = "/".join(filter(None, (log_id, self.prefix.rstrip("."))))
+            known = await clients.aio_partitions_of(admin, topics)
+        finally:
+            await admin.close()
+        if missing := set(topics) - known.keys():
             raise LookupError(
                 f"the broker has no {', '.join(sorted(missing))}: `citywatch topics apply` makes them"
             )
+        return known
 
     async def _read_to(
         self, reader: Any, place: TopicPartition, end: int, take: Callable[[Any], None]
@@ -117,6 +123,7 @@ class Tail:
             for record in records:
                 takes[place.topic](record)
             self._next[place] = records[-1].offset + 1
+        self.desk.lags["alarms"] = await self._behind(reader, self._next)
         if only:  # what a position passed over, as compaction leaves it
             for place in only:
                 self._next[place] = max(self._next[place], await reader.position(place))
@@ -134,6 +141,9 @@ class Tail:
             )
             self._next[place] = begins[place]
             reader.seek(place, begins[place])
+            if place.topic == self._name(catalogue.ALARM_STATE):
+                self.desk.alarms.begin(begins[place])
+                self.desk.tell_all()
 
     def _rules(self, record: Any) -> None:
         if not headers.is_event(record.headers):
@@ -165,7 +175,7 @@ class Tail:
 
     async def _events(self) -> None:
         names = {self._name(topic): topic for topic in catalogue.topics()}
-        counts = await asyncio.to_thread(clients.partitions_of, self.bootstrap, names)
+        counts = await self._there(names)
         places = [TopicPartition(name, n) for name, count in counts.items() for n in range(count)]
         reader = clients.aio_consumer(self.bootstrap)
         try:
@@ -174,13 +184,20 @@ class Tail:
             ends = await reader.end_offsets(places)
             for place in places:
                 reader.seek(place, ends[place])
-            while True:
+            behind = 0
+            while behind < MOST_BEHIND:
                 found = await reader.getmany(timeout_ms=500, max_records=SLICE)
                 for place, records in found.items():
                     self._hear(names[place.topic], records)
-                await asyncio.sleep(0)
+                behind = await self._behind(reader, places)
+                self.desk.lags["sources"] = behind
+            log.warning("%d events behind: going on at the end of the log", behind)
         finally:
             await reader.stop()
+
+    async def _behind(self, reader: Any, places: Iterable[TopicPartition]) -> int:
+        """Records that are in the log and not yet taken, as of the last answers."""
+        return sum([max(0, (reader.highwater(p) or 0) - await reader.position(p)) for p in places])
 
     def _hear(self, topic: str, records: list[Any]) -> None:
         event, events = catalogue.event_of(topic), 0
@@ -194,7 +211,3 @@ class Tail:
                 self.desk.sensors.hear(topic, event.topic.key_of(found), said(found, stamp))
         self.desk.passed(records[-1].timestamp * 1000)
         self.desk.sensors.count(topic, events)
-
-
-def broker(level: wire.Level, why: str | None) -> wire.Part:
-    return wire.Part(id="broker", level=level, behind_s=None, why=why)

@@ -208,10 +208,13 @@ class Feed(_Wire):
 Level = Literal["ok", "warn", "bad"]
 
 
+PartId = Literal["broker", "judge", "alarms", "store-worker", "store"]
+
+
 class Part(_Wire):
     """A part of the platform. `behind_s` is the age of the oldest record that it has not done yet; `why` is for engineers."""
 
-    id: Literal["broker", "judge", "alarms", "store-worker", "store"]
+    id: PartId
     level: Level
     behind_s: float | None
     why: str | None

@@ -199,6 +199,7 @@ class StoreWork:
 
 def _alarm_event(record: Any) -> Record:
     body = json.loads(record.value)
+    body["alarm_id"] = body["alarm"]["alarm_id"]  # what an alarm's history is asked by
     return Record("alarm_event", body["id"], record.timestamp * 1000, body)
 
 
