@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 import threading
@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from commands.output import UsageError, option_json, print_json, teach, tell
+from commands.worker import end_with_parent
 from models.base import micros, moment
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Coroutine
 
     from commands.world import World
@@ -29,9 +29,9 @@ A simulated Hạ Long: roads, cameras, hospitals, schools, stations and citizens
 day and week, weather, faults, and incidents that leave their marks in several domains. The same seed and start give
 the same events. What really happened is written to truth.jsonl in the data folder: `citywatch score` compares.
 
-Without --own it feeds the city that runs (`citywatch up`, or the Kafka of the settings) at the pace of life. With --own
-it starts an embedded broker and workers of its own, feeds a simulated time, waits until all is judged and stored,
-prints the ledger and leaves."""
+Without --own it feeds the city that runs (that of `citywatch up --no-simulator`, or the Kafka of the settings) at the
+pace of life, as soon as somebody reads what it says. With --own an embedded broker and workers of its own, feeds a simulated time, waits until all is judged and stored, prints the
+ledger and leaves."""
 
 EXAMPLES = """\
   citywatch simulate
@@ -40,15 +40,15 @@ EXAMPLES = """\
   citywatch score --data /tmp/day"""
 
 TRUTH = "truth.jsonl"
+
+#: How long a city that runs may take until its workers read; then it is fed as it is.
+READY_S = 20.0
 GROUPS = ("judge", "store")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     teach(parser, ABOUT, EXAMPLES)
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of all chance (default: 1)")
-    parser.add_argument(
-        "--start", metavar="TIME", help="when the simulated time begins, as 2026-11-25T07:30 (UTC)"
-    )
+    options(parser)
     parser.add_argument(
         "--for",
         dest="for_",
@@ -58,19 +58,32 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--speed", metavar="S", help="1x, 60x, max; only with --own (default there: max)")
     parser.add_argument(
-        "--load", type=float, default=1.0, metavar="X",
-        help="times 60 road detectors and 40 cameras, 4 events/s; 50 is a city of 200 events/s (default: 1)",
-    )  # fmt: skip
-    parser.add_argument(
         "--own", action="store_true", help="a world of its own, that ends with the simulated time"
     )
+    parser.add_argument(
+        "--stage", action=argparse.BooleanOptionalAction, default=True,
+        help="begin with a crash on Bãi Cháy bridge, so that nobody waits for a first alarm (default: yes)",
+    )  # fmt: skip
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="feed this Kafka")
     parser.add_argument("--tied", action="store_true", help="end when standard input closes")
     option_json(parser, "end with one summary object on stdout")
     parser.set_defaults(run=run)
 
 
+def options(parser: argparse.ArgumentParser) -> None:
+    """Which city is simulated; `citywatch up` asks for the same."""
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of all chance (default: 1)")
+    parser.add_argument(
+        "--start", metavar="TIME", help="when the simulated time begins, as 2026-11-25T07:30 (UTC)"
+    )
+    parser.add_argument(
+        "--load", type=float, default=1.0, metavar="X",
+        help="times 60 road detectors and 40 cameras, 4 events/s; 50 is a city of 200 events/s (default: 1)",
+    )  # fmt: skip
+
+
 def run(args: argparse.Namespace, settings: Settings) -> int:
+    load_of(args.load)
     problem = _problem(args)
     if problem:
         raise UsageError(problem)
@@ -80,8 +93,6 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 def _problem(args: argparse.Namespace) -> str | None:
     """What makes no sense about the options."""
-    if not 0 < args.load <= 1000:
-        return f"--load {args.load:g}: write a number above 0, at most 1000"
     if args.for_ is not None and args.for_ <= 0:
         return f"--for {args.for_:g}: write a number of seconds above 0"
     if not args.own and args.speed not in (None, "1x"):
@@ -93,7 +104,15 @@ def _problem(args: argparse.Namespace) -> str | None:
     return None
 
 
-def _start(text: str | None, default: Micros) -> Micros:
+def load_of(load: float) -> float:
+    """The load itself. Raises UsageError where no city is that small or large."""
+    if not 0 < load <= 1000:
+        raise UsageError(f"--load {load:g}: write a number above 0, at most 1000")
+    return load
+
+
+def start_of(text: str | None, default: Micros) -> Micros:
+    """When a text says that the simulated time begins. Raises UsageError."""
     if text is None:
         return default
     try:
@@ -110,7 +129,7 @@ def _plan(args: argparse.Namespace, start: Micros, pace: float | None) -> Plan:
 
     start -= start % 1_000_000
     until = None if args.for_ is None else start + round(args.for_ * 1e6)
-    return Plan(args.seed, start, until, args.load, pace)
+    return Plan(args.seed, start, until, args.load, pace, args.stage)
 
 
 # --- into the city that runs ------------------------------------------------------------------------------------------
@@ -131,12 +150,14 @@ async def _live(
 ) -> int:
     from bus.clients import Feeder  # noqa: PLC0415 - as above
     from bus.room import Room  # noqa: PLC0415
-    from commands.world import now_us  # noqa: PLC0415
+    from commands.world import now_us, settled  # noqa: PLC0415
     from sources.simulator.run import Run  # noqa: PLC0415
 
     stop = _stop_event(tied=args.tied)
     room = Room(bootstrap, _readers(prefix)) if embedded else None
-    plan = _plan(args, _start(args.start, now_us()), 1.0)
+    plan = _plan(args, start_of(args.start, now_us()), 1.0)
+    with contextlib.suppress(TimeoutError):
+        await _until(asyncio.wait_for(settled(bootstrap, prefix), READY_S), stop)
     with (settings.data.dir / TRUTH).open("a", encoding="utf-8") as truth:
         async with Feeder(bootstrap) as feeder:
             city = Run(plan, feeder, room, prefix, truth, now_us)
@@ -155,14 +176,8 @@ def _stop_event(*, tied: bool) -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     if tied:
-        threading.Thread(target=_wait_for_end, args=(loop, stop), daemon=True).start()
+        threading.Thread(target=end_with_parent, daemon=True).start()
     return stop
-
-
-def _wait_for_end(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    while os.read(0, 1):
-        pass
-    loop.call_soon_threadsafe(stop.set)
 
 
 async def _until(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
@@ -197,7 +212,7 @@ def _run_own(args: argparse.Namespace, settings: Settings) -> int:
         raise UsageError(f"{settings.data.dir} already holds a city: give an empty folder with --data")
     # By default yesterday, so that the whole simulated day is past.
     default = now_us() - round(args.for_ * 1e6)
-    plan = _plan(args, _start(args.start, default), _pace(args.speed))
+    plan = _plan(args, start_of(args.start, default), _pace(args.speed))
     world = World(settings, load.default(), clock="writer", effective_from=plan.start, stamp=plan.start)
     signal.signal(
         signal.SIGTERM, signal.default_int_handler

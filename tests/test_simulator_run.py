@@ -92,7 +92,7 @@ def test_the_truth_is_written_as_it_begins():
     assert [row["what"] for row in rows[:2]] == ["run", "incident"]
     assert rows[0]["start"] == "2026-11-25T07:30:00Z"
     assert rows[1]["kind"] == "crash"
-    assert rows[-1] == {"what": "end", "at": "2026-11-25T07:35:00Z"}
+    assert rows[-1] == {"what": "end", "at": "2026-11-25T07:35:00Z", "fed": dict(run.sent)}
     assert run.told["incident"] == sum(row["what"] == "incident" for row in rows)
 
 

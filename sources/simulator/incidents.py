@@ -48,13 +48,14 @@ class Effect(NamedTuple):
 
 
 class Scripted(NamedTuple):
-    """One event that an incident causes, said by whom it concerns."""
+    """One event that an incident causes, said by whom it concerns. `sure`: nothing happens to it on the line."""
 
     at: Micros
     topic: str
     key: str
     place: Place | None
     fields: Fields
+    sure: bool = False
 
 
 class Truth(NamedTuple):
@@ -404,10 +405,11 @@ def plan(seed: int, city: City, day: int) -> list[Incident]:
 
 
 def staged(seed: int, city: City, start: Micros) -> Incident:
-    """The crash on Bãi Cháy bridge that every simulation begins with, so that nobody waits for a first alarm."""
-    kind = _BY_NAME["crash"]
-    it = Incident("crash-staged", kind.name, kind.rules, start + 2 * SECOND, city, Random(f"staged/{seed}"))  # noqa: S311
+    """The crash on Bãi Cháy bridge that a simulation begins with, so that nobody waits for a first alarm."""
+    kind, name = _BY_NAME["crash"], f"crash-staged-{start // SECOND}"
+    it = Incident(name, kind.name, kind.rules, start + 2 * SECOND, city, Random(f"staged/{seed}"))  # noqa: S311
     _crash(it, city.by_key[c.FLOW, "hl-cau-bai-chay-1"], first_min=1 / 60)
+    it.script = [said._replace(sure=True) for said in it.script]
     return it
 
 

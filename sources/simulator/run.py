@@ -33,13 +33,17 @@ _BREATH_S = 0.05
 
 @dataclass(frozen=True)
 class Plan:
-    """What to simulate. `pace` is simulated seconds a second (None: as fast as it is taken up); `until` None: for ever."""
+    """What to simulate. `pace` is simulated seconds a second (None: as fast as it is taken up); `until` None: for ever.
+
+    `stage`: it begins with an incident.
+    """
 
     seed: int
     start: Micros
     until: Micros | None = None
     load: float = 1.0
     pace: float | None = 1.0
+    stage: bool = True
 
 
 @dataclass
@@ -74,7 +78,8 @@ class Run:
         )  # fmt: skip
         began = loop.time()
         try:
-            for n, item in enumerate(simulate(plan.seed, plan.start, plan.until, plan.load, shift)):
+            items = simulate(plan.seed, plan.start, plan.until, plan.load, shift, stage=plan.stage)
+            for n, item in enumerate(items):
                 if isinstance(item, Truth):
                     self.told[item.what] += 1
                     self._write({**item._asdict(), "start": _text(item.start), "end": _text(item.end)})
@@ -90,7 +95,7 @@ class Run:
             await self.feeder.flush()
         finally:
             end = self.now() if self.now is not None else plan.until or self.clock_us
-            self._write({"what": "end", "at": _text(end)})
+            self._write({"what": "end", "at": _text(end), "fed": dict(self.sent)})
 
     async def _send(self, item: Sent) -> None:
         topic = topics()[item.topic]

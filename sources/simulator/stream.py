@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _Ending = TypeVar("_Ending", "Effect", "Fault")
 
+#: Within so long every sensor that speaks at intervals has said what it measures, as devices do when they are connected.
+FIRST_WORD_MS = 8_000
+
 
 class Sent(NamedTuple):
     """One record as it reaches the log. `value` may be broken; `flaw` says what was done to it on the way.
@@ -70,10 +73,16 @@ def truth(seed: int, start: Micros, until: Micros, load: float = 1.0) -> list[Tr
 
 
 def simulate(
-    seed: int, start: Micros, until: Micros | None, load: float = 1.0, shift_us: Micros = 0
+    seed: int,
+    start: Micros,
+    until: Micros | None,
+    load: float = 1.0,
+    shift_us: Micros = 0,
+    *,
+    stage: bool = True,
 ) -> Iterator[Sent | Truth]:
-    """As `events`, with each `Truth` where it begins: before anything that it causes."""
-    return _Run(seed, start - start % MS, until, load, shift_us).items()
+    """As `events`, with each `Truth` where it begins: before anything that it causes. `stage`: begin with an incident."""
+    return _Run(seed, start - start % MS, until, load, shift_us, stage=stage).items()
 
 
 class _Plans:
@@ -92,7 +101,16 @@ class _Plans:
 class _Run:
     """One run. `due` holds what will speak next, by true time; `line` what was said and has not yet arrived."""
 
-    def __init__(self, seed: int, start: Micros, until: Micros | None, load: float, shift_us: Micros) -> None:
+    def __init__(
+        self,
+        seed: int,
+        start: Micros,
+        until: Micros | None,
+        load: float,
+        shift_us: Micros,
+        *,
+        stage: bool = True,
+    ) -> None:
         self.seed, self.until, self.shift = seed, until, shift_us
         self.plans = _Plans(seed, start, load)
         self.line_rng = Random(f"line/{seed}")  # noqa: S311 - a simulation, the same for the same seed
@@ -101,17 +119,20 @@ class _Run:
         self.line: list[tuple[Micros, int, Sent]] = []
         self.effects: dict[tuple[str, str], list[Effect]] = {}
         self.faulty: dict[tuple[str, str], list[Fault]] = {}
-        self._begin(start)
+        self._begin(start, stage=stage)
 
-    def _begin(self, start: Micros) -> None:
+    def _begin(self, start: Micros, *, stage: bool) -> None:
         for sensor in self.plans.city.sensors:
             who = voice(self.seed, sensor)
             # What speaks at intervals says its value when it is switched on, not only an hour later.
             first = (
-                start + who.rng.randrange(15_000) * MS if sensor.every_s else WHEN[sensor.topic](who, start)
+                start + who.rng.randrange(FIRST_WORD_MS) * MS
+                if sensor.every_s
+                else WHEN[sensor.topic](who, start)
             )
             self._at(first, who)
-        self._happens(incidents.staged(self.seed, self.plans.city, start))
+        if stage:
+            self._happens(incidents.staged(self.seed, self.plans.city, start))
         self._at(start, local(start).day)
 
     def _at(self, at: Micros, thing: Voice | Scripted | Truth | int) -> None:
@@ -229,7 +250,7 @@ class _Run:
         )
         if not muted:
             name = _id(said.topic, said.key, at)
-            self._says(self.line_rng, name, said.topic, said.place, said.fields, at, at, {})
+            self._says(self.line_rng, name, said.topic, said.place, said.fields, at, at, {}, sure=said.sure)
 
     def _says(
         self,
@@ -241,6 +262,8 @@ class _Run:
         observed: Micros,
         leaves: Micros,
         wrong: Fields,
+        *,
+        sure: bool = False,
     ) -> None:
         """Make the event and put it on the line, with what happens to it there. `wrong` are values that cannot be."""
         event_class = event_of(topic)
@@ -254,7 +277,7 @@ class _Run:
             event = event.model_copy(update=wrong)  # which checks nothing
         key, value = event_class.topic.key_of(event).encode(), event.wire()
         arrives = leaves + _delay(rng)
-        flaw = faults.flaw(rng)
+        flaw = None if sure else faults.flaw(rng)
         if flaw == "late":
             arrives += rng.randrange(20, 400) * SECOND
         elif flaw == "cut":
