@@ -1,4 +1,4 @@
-"""A city's parts on this machine: the broker, the rules in its log and the workers, started together and watched."""
+"""A city's parts on this machine: the broker, the rules in its log, the workers and what runs beside them, watched."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Protocol, Self
 
 from bus import clients, topics
 from bus.embedded import EmbeddedBroker
+from commands.output import tell
 from models import catalogue
 from models.base import micros
 from sinks.contract import Record
 from sinks.open import may_hold, open_store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from models.base import Micros
@@ -34,8 +36,11 @@ ROLES = ("judge", "store", "alarms")
 #: A worker's exit code for what no restart cures: bad configuration, a taken port.
 WRONG_USE = 2
 
-#: A worker that ends is started again, this often within a minute; then something is wrong that restarts do not cure.
+#: What ends is started again, this often within a minute; then something is wrong that restarts do not cure.
 MOST_RESTARTS = 20
+
+#: Workers stop within two to three seconds; what takes longer than this is killed, which loses nothing.
+STOP_S = 4.5
 
 
 class BusyError(RuntimeError):
@@ -68,8 +73,21 @@ def running(data: Path) -> Running | None:
     return found
 
 
+class Words(Protocol):
+    """The words of a command of ours that runs beside the workers, asked for whenever it is to be started.
+
+    `code` is what it ended with, None at first. No words: it has done what it was for.
+    """
+
+    def __call__(self, code: int | None, /) -> Sequence[str] | None: ...
+
+
+def _called(name: str) -> str:
+    return f"{name} worker" if name in ROLES else name
+
+
 class World:
-    """The embedded broker (or a running Kafka, under a prefix or not), and one worker of each role.
+    """The embedded broker (or a running Kafka, under a prefix or not), one worker of each role, and what is `beside` them.
 
     A context manager: leaving it stops every process that it started. Raises BusyError, PermissionError,
     UnreachableError, and BrokenError from `watch`.
@@ -85,13 +103,16 @@ class World:
         stamp: Micros | None,
         grace_s: float | None = None,
         prefix: str = "",
+        beside: Mapping[str, Words] | None = None,
     ) -> None:
         self.settings, self.rules = settings, rules
         self.clock, self.effective_from, self.stamp = clock, effective_from, stamp
         self.grace_s, self.prefix = grace_s, prefix
-        self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        self.beside = beside or {}
+        self.parts: dict[str, subprocess.Popen[bytes]] = {}
         self.restarts = 0
-        self._deaths: list[float] = []
+        self._began = False
+        self._deaths: dict[str, list[float]] = {}
         self._broker: EmbeddedBroker | None = None
         self._lock: IO[str] | None = None
 
@@ -115,13 +136,16 @@ class World:
 
     def _start(self) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.data / "lock").open("a")
+        lock = (self.data / "lock").open("a")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            lock.close()
             raise BusyError(
                 f"{self.data} is used by a citywatch that runs; stop that one, or give another folder with --data"
             ) from None
+        self._lock = lock  # from here on the folder is ours to clean up
+        commands = {name: self._words(name, None) for name in (*ROLES, *self.beside)}
         bootstrap = self.settings.kafka.bootstrap
         if bootstrap is None and may_hold(self.settings):  # a Kafka's log goes on, and so do its alarms
             asyncio.run(close_ended(self.settings))
@@ -144,10 +168,15 @@ class World:
             bootstrap, log_id, os.getpid(), self._broker is not None, self.prefix, self.clock
         )
         (self.data / "up.json").write_text(json.dumps(asdict(self.running)))
-        for role in ROLES:
-            self.workers[role] = self._spawn(role)
+        self._began = True
+        for name, words in commands.items():
+            if words is not None:
+                self.parts[name] = self._spawn(words)
 
-    def _spawn(self, role: str) -> subprocess.Popen[bytes]:
+    def _words(self, name: str, code: int | None) -> Sequence[str] | None:
+        return ("worker", "--role", name) if name in ROLES else self.beside[name](code)
+
+    def _spawn(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("CITYWATCH_KAFKA__")}
         environ |= {
             "CITYWATCH_KAFKA__BOOTSTRAP": self.running.bootstrap,
@@ -163,7 +192,7 @@ class World:
         if self.running.embedded:
             environ.setdefault("CITYWATCH_CHECKPOINT__BYTES", "500000")
         return subprocess.Popen(  # noqa: S603 - our own interpreter and command
-            [sys.executable, "-m", "cli", "worker", "--role", role, "--tied"],
+            [sys.executable, "-m", "cli", *words, "--tied"],
             env=environ,
             stdin=subprocess.PIPE,
             stdout=sys.stderr,
@@ -171,39 +200,64 @@ class World:
         )
 
     def watch(self) -> list[str]:
-        """Start what ended again; returns the roles that had ended. Raises BrokenError when that does not help."""
-        ended = [role for role, worker in self.workers.items() if worker.poll() is not None]
-        now = time.monotonic()
-        for role in ended:
-            code = self.workers[role].returncode
-            if code == WRONG_USE:
-                raise BrokenError(f"the {role} worker refuses its settings: see what it said above")
-            print(f"citywatch: the {role} worker ended ({code}), starting it again", file=sys.stderr)
-            self._deaths = [t for t in self._deaths if now - t < 60] + [now]
-            if len(self._deaths) > MOST_RESTARTS:
-                raise BrokenError(
-                    f"workers ended {len(self._deaths)} times within a minute, the last was {role}"
-                )
-            self.restarts += 1
-            self.workers[role] = self._spawn(role)
+        """Start what ended again; returns the names of what had ended.
+
+        Raises BrokenError when that does not help a worker. Without what is beside them the city goes on.
+        """
+        ended = [name for name, part in self.parts.items() if part.poll() is not None]
+        for name in ended:
+            self._again(name, self._forget(name))
         return ended
 
-    def __exit__(self, *_exc: object) -> None:
-        for worker in self.workers.values():
-            if worker.poll() is None:
-                worker.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + 8
-        for worker in self.workers.values():
+    def _again(self, name: str, code: int) -> None:
+        words = self._words(name, code)
+        if words is None:
+            return
+        why = self._hopeless(name, code)
+        if why and name in ROLES:
+            raise BrokenError(why)
+        if why:
+            tell(f"{why}; the city goes on without it")
+            return
+        tell(f"the {_called(name)} ended ({code}), starting it again")
+        self.restarts += 1
+        self.parts[name] = self._spawn(words)
+
+    def _hopeless(self, name: str, code: int) -> str | None:
+        """Why no restart cures what ended, or None. Workers are counted together: they fail for one reason."""
+        if code == WRONG_USE:
+            return f"the {_called(name)} refuses its settings: see what it said above"
+        now, kind = time.monotonic(), "workers" if name in ROLES else name
+        deaths = self._deaths[kind] = [t for t in self._deaths.get(kind, ()) if now - t < 60] + [now]
+        if len(deaths) <= MOST_RESTARTS:
+            return None
+        return f"{kind} ended {len(deaths)} times within a minute, the last was the {_called(name)}"
+
+    def stop(self, names: Iterable[str], within_s: float = STOP_S) -> None:
+        """Have these parts end, and do not start them again; what has not ended in time is killed."""
+        asked = [name for name in names if name in self.parts]
+        for name in asked:
+            self.parts[name].send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + within_s
+        for name in asked:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.wait(max(0.1, deadline - time.monotonic()))
-            if worker.poll() is None:
-                worker.kill()
-                worker.wait()
-            assert worker.stdin is not None
-            worker.stdin.close()
+                self.parts[name].wait(max(0.1, deadline - time.monotonic()))
+            self.parts[name].kill()
+            self._forget(name)
+
+    def _forget(self, name: str) -> int:
+        """What an ended part ended with."""
+        part = self.parts.pop(name)
+        if part.stdin is not None:
+            part.stdin.close()
+        return part.wait()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop(list(self.parts))
         if self._broker is not None:
             self._broker.close()
-        if self.workers and (self._broker is not None or self.clock == "writer") and may_hold(self.settings):
+        over = self._broker is not None or self.clock == "writer"
+        if self._began and over and may_hold(self.settings):
             asyncio.run(close_ended(self.settings))  # a replay's world, too, is over when nobody feeds it
         if self._lock is not None:
             (self.data / "up.json").unlink(missing_ok=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from settings import Settings
 
 #: What Faust says at every start and rebalance is of interest to Faust's own developers.
-_QUIET = ("faust", "mode", "aiokafka", "kafka", "asyncio", "streams.consumer")
+_QUIET = ("faust", "mode", "aiokafka", "kafka", "asyncio", "streams.consumer", "uvicorn")
 
 #: Our own errors are folded only with what reads the same: each names a partition or a record of its own.
 _OURS = "citywatch"

@@ -24,8 +24,8 @@ def world(monkeypatch):
 
     def made(code: int) -> World:
         found = World(Settings(), RuleSet(), clock="log", effective_from=0, stamp=None)
-        monkeypatch.setattr(found, "_spawn", lambda _role: ending(code))
-        found.workers = {"judge": ending(code)}
+        monkeypatch.setattr(found, "_spawn", lambda _words: ending(code))
+        found.parts = {"judge": ending(code)}
         return found
 
     return made
