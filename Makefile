@@ -12,7 +12,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 #: Further words for pytest: make test ARGS="-k lifecycle -x"
 ARGS ?=
 
-.PHONY: help setup run test test-slow check bench generate clean
+WEB := console/web
+NPM := ../../tools/npm.sh
+WEB_SOURCES := $(wildcard $(WEB)/src/* $(WEB)/public/* $(WEB)/*.json $(WEB)/*.mjs)
+
+.PHONY: help setup run web web-test web-wire test test-slow check bench generate clean
 .PHONY: check-lint check-format check-types check-imports check-contracts check-rules check-rule-tests
 
 help: ## this list
@@ -30,6 +34,22 @@ $(STAMP): requirements.lock pyproject.toml
 
 run: $(STAMP) ## start the engine here: an embedded broker, the three workers, a SQLite store in var/
 	$(BIN)/citywatch up
+
+web: $(WEB)/dist/index.html ## build the console's page (with Node 20, or one from PyPI where there is none)
+
+$(WEB)/node_modules/.ready: $(WEB)/package-lock.json $(WEB)/.npmrc tools/npm.sh | $(STAMP)
+	cd $(WEB) && $(NPM) ci --silent
+	@touch $@
+
+$(WEB)/dist/index.html: $(WEB)/node_modules/.ready $(WEB_SOURCES)
+	cd $(WEB) && $(NPM) run --silent build
+
+web-test: $(WEB)/node_modules/.ready $(STAMP) ## the page's types, style and unit tests, and that it knows the server's JSON
+	cd $(WEB) && $(NPM) run --silent types && $(NPM) run --silent lint && $(NPM) run --silent test
+	PYTHONPATH=. $(BIN)/python tools/wire_schema.py | (cd $(WEB) && $(NPM) run --silent wire -- --check)
+
+web-wire: $(WEB)/node_modules/.ready $(STAMP)
+	PYTHONPATH=. $(BIN)/python tools/wire_schema.py | (cd $(WEB) && $(NPM) run --silent wire)
 
 test: $(STAMP) ## the fast tests (3 minutes at most; ARGS="..." goes to pytest)
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
@@ -61,5 +81,6 @@ generate: $(STAMP) ## write docs/schemas and docs/asyncapi.yaml from the models
 	$(BIN)/citywatch schemas write
 
 clean: ## remove caches and builds (.venv stays, and var/ with your data)
+	rm -rf $(WEB)/build $(WEB)/dist $(WEB)/node_modules
 	rm -rf build dist .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -95,7 +95,7 @@ def test_no_tracked_file_names_a_folder_of_a_machine_or_a_registry():
 def test_make_without_a_target_tells_each_target_in_one_line():
     said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     targets = [line.split()[1] for line in said.splitlines()]
-    assert targets == ["help", "setup", "run", "test", "test-slow", "check", "bench", "generate", "clean"]
+    assert targets == ["help", "setup", "run", "web", "web-test", "test", "test-slow", "check", "bench", "generate", "clean"]
 
 
 @pytest.mark.parametrize(
