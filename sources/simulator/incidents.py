@@ -48,7 +48,7 @@ class Effect(NamedTuple):
 
 
 class Scripted(NamedTuple):
-    """One event that an incident causes, said by whom it concerns. `sure`: nothing happens to it on the line."""
+    """One event that an incident causes, said by whom it concerns. `sure`: it is not late, lost or broken on its way."""
 
     at: Micros
     topic: str
@@ -407,8 +407,8 @@ def plan(seed: int, city: City, day: int) -> list[Incident]:
 def staged(seed: int, city: City, start: Micros) -> Incident:
     """The crash on Bãi Cháy bridge that a simulation begins with, so that nobody waits for a first alarm."""
     kind, name = _BY_NAME["crash"], f"crash-staged-{start // SECOND}"
-    it = Incident(name, kind.name, kind.rules, start + 2 * SECOND, city, Random(f"staged/{seed}"))  # noqa: S311
-    _crash(it, city.by_key[c.FLOW, "hl-cau-bai-chay-1"], first_min=1 / 60)
+    it = Incident(name, kind.name, kind.rules, start + SECOND // 2, city, Random(f"staged/{seed}"))  # noqa: S311
+    _crash(it, city.by_key[c.FLOW, "hl-cau-bai-chay-1"], first_min=0.5 / 60)
     it.script = [said._replace(sure=True) for said in it.script]
     return it
 

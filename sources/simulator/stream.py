@@ -276,7 +276,7 @@ class _Run:
         if wrong:
             event = event.model_copy(update=wrong)  # which checks nothing
         key, value = event_class.topic.key_of(event).encode(), event.wire()
-        arrives = leaves + _delay(rng)
+        arrives = leaves + (_LEAST_DELAY if sure else _delay(rng))
         flaw = None if sure else faults.flaw(rng)
         if flaw == "late":
             arrives += rng.randrange(20, 400) * SECOND
@@ -314,6 +314,9 @@ def _id(topic: str, key: str, at: Micros) -> str:
     return f"sim-{topics()[topic].measurement}-{key.replace('/', '.')}-{at // MS:x}"
 
 
+_LEAST_DELAY = 80 * MS
+
+
 def _delay(rng: Random) -> Micros:
     """From a tenth of a second to some seconds, as radio lines have it."""
-    return min(8000, 80 + round(rng.expovariate(1 / 350))) * MS
+    return min(8000 * MS, _LEAST_DELAY + round(rng.expovariate(1 / 350)) * MS)
