@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict, deque
 from itertools import dropwhile
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +19,10 @@ MOST_CHANGES = 20_000
 MOST_OVER, MOST_GONE = 20_000, 200_000
 #: Lines of timelines, and commands that are known to be done.
 MOST_ENTRIES, MOST_COMMANDS = 50_000, 10_000
+
+
+#: -1 where nothing was in the log yet.
+_OFFSET = re.compile(r"-1|[0-9]{1,19}", re.ASCII)
 
 
 class Known(NamedTuple):
@@ -41,7 +46,7 @@ class Alarms:
         self._forgotten = -1  # the greatest offset that is not among the changes any more
         self._timelines: OrderedDict[str, dict[str, wire.Entry]] = OrderedDict()
         self._entries = 0
-        self.commands: OrderedDict[str, int] = OrderedDict()
+        self.commands: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     # --- in -----------------------------------------------------------------------------------------------------
 
@@ -96,16 +101,16 @@ class Alarms:
             return False
         lines[entry.id] = entry
         if entry.type == "acknowledged" and entry.cause is not None:
-            self.commanded(entry.cause, position)
+            self.commanded(alarm_id, entry.cause, position)
         self._entries += 1
         self._timelines.move_to_end(alarm_id)
         while self._entries > MOST_ENTRIES and len(self._timelines) > 1:
             self._entries -= len(self._timelines.popitem(last=False)[1])
         return True
 
-    def commanded(self, command_id: str, offset: int) -> None:
+    def commanded(self, alarm_id: str, command_id: str, offset: int) -> None:
         """This command is in the log, at this offset."""
-        self.commands[command_id] = offset
+        self.commands[alarm_id, command_id] = offset
         if len(self.commands) > MOST_COMMANDS:
             self.commands.popitem(last=False)
 
@@ -126,9 +131,9 @@ class Alarms:
     def since(self, place: str | None) -> list[bytes] | None:
         """Exactly what came after this id, in order; None where that is not known."""
         log_id, _, number = (place or "").rpartition("/")
-        if not log_id or log_id != self.log_id or not number.isascii() or not number.isdigit():
+        if not log_id or log_id != self.log_id or not _OFFSET.fullmatch(number):
             return None
-        if len(number) > 19 or not self._forgotten <= (offset := int(number)) <= self.read_to:
+        if not self._forgotten <= (offset := int(number)) <= self.read_to:
             return None
         return [told for _, told in dropwhile(lambda change: change[0] <= offset, self._changes)]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka.errors import KafkaError
 
@@ -24,9 +25,10 @@ SOURCE = "/citywatch/console"
 
 #: The broker has so long to say that it has a command.
 ACK_S = 10.0
+CLOSE_S = 0.5
 
-#: Alarms of which it is remembered who was last to acknowledge them.
-MOST_GIVEN = 10_000
+#: For how long a command keeps others from the same: until then the alarm plane has done it, or something is wrong with it.
+GIVEN_S = 30.0
 
 
 class RefusedError(Exception):
@@ -37,6 +39,14 @@ class RefusedError(Exception):
         self.problem = wire.Problem(title=title, status=status, detail=detail, alarm=alarm)
 
 
+class _Given(NamedTuple):
+    """A command, the position of the alarm that it was given on, and when."""
+
+    ask: wire.Ask
+    position: int
+    at: float
+
+
 class Orders:
     """Sends commands by one producer, opened with the first of them."""
 
@@ -45,29 +55,29 @@ class Orders:
         self._topic = clients.name(settings.kafka.prefix, ALARM_INPUT)
         self._producer: Any = None
         self._opening = asyncio.Lock()
-        #: By alarm the command that was given last, and the position of the alarm it was about.
-        self._given: OrderedDict[str, tuple[wire.Ask, int]] = OrderedDict()
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._given: OrderedDict[str, _Given] = OrderedDict()  # by alarm, the last one, oldest first
 
     async def give(self, ask: wire.Ask) -> wire.Done:
         """The place of the command in the log. Raises RefusedError."""
-        if (offset := self._desk.alarms.commands.get(ask.command_id)) is not None:
+        if (offset := self._desk.alarms.commands.get((ask.alarm_id, ask.command_id))) is not None:
             return wire.Done(command_id=ask.command_id, offset=offset)
         alarm = await self._alarm(ask)
-        self._given[ask.alarm_id] = ask, alarm.position
+        self._given[ask.alarm_id] = _Given(ask, alarm.position, time.monotonic())
+        self._given.move_to_end(ask.alarm_id)
         try:
             async with asyncio.timeout(ACK_S):
                 offset = await self._send(ask, alarm.fingerprint)
         except (TimeoutError, KafkaError, OSError) as error:
             self._given.pop(ask.alarm_id, None)
+            self._renew()
             raise RefusedError(
                 503,
                 "The broker does not answer",
                 "It is not known whether the command is in the log. Send it again with the same command_id: "
                 f"it is done once ({str(error) or type(error).__name__})",
             ) from error
-        self._desk.alarms.commanded(ask.command_id, offset)
-        if len(self._given) > MOST_GIVEN:
-            self._given.popitem(last=False)
+        self._desk.alarms.commanded(ask.alarm_id, ask.command_id, offset)
         return wire.Done(command_id=ask.command_id, offset=offset)
 
     async def _alarm(self, ask: wire.Ask) -> wire.Alarm:
@@ -99,9 +109,11 @@ class Orders:
         if alarm.acked:
             at = "" if alarm.acked_at is None else f" at {alarm.acked_at:%Y-%m-%dT%H:%M:%SZ}"
             return f"Already acknowledged by {alarm.acked_by}{at}"
-        given, position = self._given.get(alarm.alarm_id, (None, -1))
-        if given is not None and position >= alarm.position and given.command_id != ask.command_id:
-            return f"{given.actor} is acknowledging it at this moment"
+        while self._given and next(iter(self._given.values())).at < time.monotonic() - GIVEN_S:
+            self._given.popitem(last=False)
+        given = self._given.get(alarm.alarm_id)
+        if given is not None and given.ask.command_id != ask.command_id and given.position >= alarm.position:
+            return f"{given.ask.actor} is acknowledging it at this moment"
         return None
 
     async def _send(self, ask: wire.Ask, fingerprint: str) -> int:
@@ -125,6 +137,16 @@ class Orders:
         )
         return int(sent.offset)
 
-    async def close(self) -> None:
+    def _renew(self) -> None:
+        """The next command gets a new producer: one that gave up a record counts wrongly from then on."""
         if self._producer is not None:
-            await self._producer.stop()
+            leaving = asyncio.create_task(self._producer.stop())
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+            self._producer = None
+
+    async def close(self) -> None:
+        """What is on its way is given a moment."""
+        if self._producer is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._producer.stop(), CLOSE_S)
