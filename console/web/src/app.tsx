@@ -1,7 +1,10 @@
 // The whole page: health above, the list at the left, the map at the right, and over it what was opened.
 import { useEffect, useMemo, useState } from "preact/hooks";
+import { BlindView } from "./blind";
+import { DetailView } from "./detail";
 import { choose, NO_FILTER } from "./filters";
 import { FilterBar } from "./filterbar";
+import { HistoryView } from "./history";
 import { light, rowOf } from "./light";
 import { List } from "./list";
 import { CityMapView } from "./map";
@@ -39,7 +42,12 @@ function Tabs({ view, blind, open }: { view: Route["view"]; blind: number; open:
   return (
     <nav class="tabs" aria-label="citywatch">
       {tabs.map(([name, link, words, count]) => (
-        <a key={name} class={`tab ${name}`} href={link} aria-current={name === view ? "page" : undefined}>
+        <a
+          key={name}
+          class={`tab ${name}`}
+          href={link}
+          aria-current={name === (view === "alarm" ? "alarms" : view) ? "page" : undefined}
+        >
           {words}
           {count > 0 && <b class="num">{count}</b>}
         </a>
@@ -53,7 +61,7 @@ export function App() {
   const route = useRoute();
   const [lang, setLang] = useState<Lang>(language);
   const [filter, setFilter] = useState(NO_FILTER);
-  const [asked] = useState(0);
+  const [asked, setAsked] = useState(0);
   document.documentElement.lang = lang;
 
   const chosen = useMemo(() => choose(filter, city, model.alarms.values()), [filter, city, model.alarmsAt]);
@@ -62,7 +70,7 @@ export function App() {
   const selected = route.view === "alarm" ? route.id : null;
   const blind = [...model.seen.values()].filter(({ status }) => status === "blind").length;
   const open = [...model.alarms.values()].filter(unacked).length;
-  const choose_ = (next: Lang) => {
+  const speak = (next: Lang) => {
     rememberLanguage(next);
     setLang(next);
   };
@@ -88,7 +96,7 @@ export function App() {
                 type="button"
                 aria-pressed={each === lang}
                 lang={each}
-                onClick={() => choose_(each)}
+                onClick={() => speak(each)}
               >
                 {each.toUpperCase()}
               </button>
@@ -117,6 +125,16 @@ export function App() {
               onClear={() => setFilter(NO_FILTER)}
             />
           </section>
+          {route.view === "alarm" && (
+            <DetailView
+              key={route.id}
+              id={route.id}
+              live={model.alarms.get(route.id) ?? null}
+              onShow={() => setAsked(asked + 1)}
+            />
+          )}
+          {route.view === "blind" && <BlindView seen={model.seen} feeds={model.health?.feeds ?? []} />}
+          {route.view === "history" && <HistoryView query={route.query} />}
           <CityMapView
             alarms={chosen.shown}
             seen={model.seen}

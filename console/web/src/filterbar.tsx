@@ -82,7 +82,8 @@ export function FilterBar({ filter, alarms, hidden, set }: Props) {
         <input
           type="search"
           value={filter.text}
-          placeholder={`${w.search}: ${w.searchHint}`}
+          placeholder={`${w.search}…`}
+          title={w.searchHint}
           aria-label={w.search}
           onInput={(event) => change({ text: event.currentTarget.value })}
         />
@@ -102,7 +103,7 @@ export function FilterBar({ filter, alarms, hidden, set }: Props) {
           value={filter.domain}
           onChange={(event) => change({ domain: event.currentTarget.value })}
         >
-          <option value="">{w.anyDomain}</option>
+          <option value="">{w.domain}</option>
           {domains.map((each) => (
             <option key={each} value={each}>
               {domainName(each, lang)}
@@ -114,7 +115,7 @@ export function FilterBar({ filter, alarms, hidden, set }: Props) {
           value={filter.ward}
           onChange={(event) => change({ ward: event.currentTarget.value })}
         >
-          <option value="">{w.anyWard}</option>
+          <option value="">{w.ward}</option>
           {wards.map((each) => (
             <option key={each} value={each}>
               {each}

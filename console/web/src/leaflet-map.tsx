@@ -77,7 +77,9 @@ export function makeMap(box: HTMLElement, told: Told): CityMap {
     for (const { name, lat, lon, zoom } of towns) {
       if (map.getZoom() < zoom) continue;
       const icon = L.divIcon({ className: "town", html: textOf("span", name), iconSize: [0, 0] });
-      names.addLayer(L.marker([lat, lon], { icon, interactive: false, keyboard: false }));
+      names.addLayer(
+        L.marker([lat, lon], { icon, interactive: false, keyboard: false, zIndexOffset: -100_000 }),
+      );
     }
   };
 

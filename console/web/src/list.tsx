@@ -170,7 +170,7 @@ export function List({ alarms, chosen, filter, news, selected, ready, blind, onC
   useEffect(() => {
     if (selected === null) return;
     box.current?.querySelector(`[data-id="${CSS.escape(selected)}"]`)?.scrollIntoView({ block: "nearest" });
-  }, [selected]);
+  }, [selected, ready]);
 
   const none = first === null && ready;
   return (

@@ -67,7 +67,7 @@ export function CityMapView({ alarms, seen, seenAt, selected, asked, space }: Pr
           −
         </button>
       </div>
-      <details class="legend" open={matchMedia("(min-width: 1200px)").matches}>
+      <details class="legend" open={space === "alarms" && matchMedia("(min-width: 1200px)").matches}>
         <summary>{w.legend}</summary>
         <ul>
           {PRIORITIES.map((p) => (
