@@ -9,8 +9,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-#: Further words for pytest: make test ARGS="-k lifecycle -x"
+#: Further words for pytest, make test ARGS="-k lifecycle -x", and for `citywatch up`: make run ARGS="--seed 7"
 ARGS ?=
+#: Of the console; none: CITYWATCH_CONSOLE__PORT, else 8080
+PORT ?=
 
 WEB := console/web
 NPM := ../../tools/npm.sh
@@ -32,8 +34,8 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: $(STAMP) ## start the engine here: an embedded broker, the three workers, a SQLite store in var/
-	$(BIN)/citywatch up
+run: $(STAMP) $(WEB)/dist/index.html ## a living city in this terminal, and its console at http://127.0.0.1:8080 (PORT=8090 chooses another port)
+	@$(BIN)/citywatch up $(if $(PORT),--port $(PORT)) $(ARGS)
 
 web: $(WEB)/dist/index.html ## build the console's page (with Node 20, or one from PyPI where there is none)
 
