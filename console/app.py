@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from console import hub, metrics, problems, shapes, wire
 from console.find import Find, newest
-from console.guard import Guard, TooLargeError
+from console.guard import Guard
 from console.orders import RefusedError
 from console.past import NoStoreError
 from models.alarm import Alarm, Priority, State
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from console.past import Past
 
 DIST = Path(__file__).parent / "web" / "dist"
+
+#: No command is longer.
+MOST_BYTES = 64 * 1024
 
 _NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>citywatch</title>
 <p>The page is not built yet: run <code>make web</code> and load this again.
@@ -54,13 +57,14 @@ def create(desk: Desk, past: Past, orders: Orders, host: str, names: Collection[
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
+        max_body_size=MOST_BYTES,
+        telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
         responses={"4XX": {"model": wire.Problem, "description": "why not, as RFC 9457 has it"}},
         exception_handlers={
             HTTPException: problems.of_http,
             RequestValidationError: problems.of_validation,
             RefusedError: _refused,
             NoStoreError: _no_store,
-            TooLargeError: _too_large,
         },
     )
     app.add_middleware(Guard, host=host, names=names)
@@ -226,10 +230,6 @@ async def _no_store(_request: Request, error: NoStoreError) -> Response:
     return problems.problem(wire.Problem(title="The store does not answer", status=503, detail=str(error)))
 
 
-async def _too_large(_request: Request, _error: TooLargeError) -> Response:
-    return problems.problem(wire.Problem(title="Too large", status=413, detail="The body is too large"))
-
-
 # --- about ourselves, and the page ------------------------------------------------------------------------------------
 
 
@@ -252,6 +252,9 @@ def _about_us(app: FastAPI, desk: Desk) -> None:
 
 class _Page(StaticFiles):
     """The built page. A browser asks each time whether it is still the same, so that a new one is seen at once."""
+
+    async def check_config(self) -> None:
+        """The folder may come later: until then everything but the first page is not there."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         if path in (".", "index.html") and not (DIST / "index.html").is_file():

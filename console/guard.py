@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: No command is longer.
-MOST_BYTES = 64 * 1024
-
 #: Everything comes from here; styles may be set by scripts (Leaflet, uPlot), which this allows.
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
@@ -63,7 +60,7 @@ class Guard:
         if refused is not None:
             await problem(refused)(scope, receive, guarded)
             return
-        await self._app(scope, _Limited(receive), guarded)
+        await self._app(scope, receive, guarded)
 
     def _refusal(self, method: str, said: Headers) -> wire.Problem | None:
         if not self._is_ours(said.get("host", "")):
@@ -79,9 +76,6 @@ class Guard:
             return _refuse(415, "Not JSON", "Send Content-Type: application/json")
         if said.get("sec-fetch-site", "same-origin") not in ("same-origin", "none") or not _same_origin(said):
             return _refuse(403, "Another page's", "Commands are taken from the console's own page only")
-        length = said.get("content-length", "0")
-        if not length.isascii() or not length.isdigit() or int(length[:20]) > MOST_BYTES:
-            return _refuse(413, "Too large", f"At most {MOST_BYTES} bytes are taken")
         return None
 
     def _is_ours(self, host: str) -> bool:
@@ -110,21 +104,3 @@ def _same_origin(said: Headers) -> bool:
 
 def _refuse(status: int, title: str, detail: str) -> wire.Problem:
     return wire.Problem(title=title, status=status, detail=detail)
-
-
-class TooLargeError(Exception):
-    """More came than was announced."""
-
-
-class _Limited:
-    """A request's body, as long as it is not too large."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive, self._taken = receive, 0
-
-    async def __call__(self) -> Message:
-        message = await self._receive()
-        self._taken += len(message.get("body", b""))
-        if self._taken > MOST_BYTES:
-            raise TooLargeError
-        return message
