@@ -61,7 +61,10 @@ export function Acknowledge({ alarm }: { alarm: Alarm }) {
       dialog.current?.close();
   }, [alarm.acked, answer]);
 
-  const done = answer !== null && answer !== "sending" && answer.kind !== "unknown";
+  /** Somebody else was faster, while the dialog was open. */
+  const taken: Outcome | null = alarm.acked && answer === null ? { kind: "refused", why: "", alarm } : null;
+  const done = taken !== null || (answer !== null && answer !== "sending" && answer.kind !== "unknown");
+  const told = taken ?? answer;
   const unknown = answer !== null && answer !== "sending" && answer.kind === "unknown";
   return (
     <>
@@ -100,7 +103,7 @@ export function Acknowledge({ alarm }: { alarm: Alarm }) {
             />
           </label>
           <div class="answer" aria-live="polite">
-            {answer !== null && <Answer answer={answer} />}
+            {told !== null && <Answer answer={told} />}
           </div>
           <div class="buttons">
             <button type="button" onClick={() => dialog.current?.close()}>

@@ -10,7 +10,7 @@ import { List } from "./list";
 import { CityMapView } from "./map";
 import { language, rememberLanguage } from "./memory";
 import { unacked, type Lang } from "./model";
-import { parse, type Route } from "./route";
+import { mapLink, parse, type Route } from "./route";
 import { city, model, news, now, onChange } from "./store";
 import { Banners, Clock, Connection, HealthStrip } from "./strip";
 import { SceneContext, useScene, type Scene } from "./ui";
@@ -44,7 +44,8 @@ function Tabs({ view, blind, open }: { view: Route["view"]; blind: number; open:
       {tabs.map(([name, link, words, count]) => (
         <a
           key={name}
-          class={`tab ${name}`}
+          class="tab"
+          data-tab={name}
           href={link}
           aria-current={name === (view === "alarm" ? "alarms" : view) ? "page" : undefined}
         >
@@ -67,7 +68,7 @@ export function App() {
   const chosen = useMemo(() => choose(filter, city, model.alarms.values()), [filter, city, model.alarmsAt]);
   const scene: Scene = { lang, w: WORDS[lang], now: now(), city };
   const { w } = scene;
-  const selected = route.view === "alarm" ? route.id : null;
+  const selected = route.view === "alarm" || route.view === "map" ? route.id : null;
   const blind = [...model.seen.values()].filter(({ status }) => status === "blind").length;
   const open = [...model.alarms.values()].filter(unacked).length;
   const speak = (next: Lang) => {
@@ -130,7 +131,12 @@ export function App() {
               key={route.id}
               id={route.id}
               live={model.alarms.get(route.id) ?? null}
-              onShow={() => setAsked(asked + 1)}
+              onShow={() => {
+                setAsked(asked + 1);
+                // Where there is no room for both, the map takes the place of the detail.
+                if (document.querySelector<HTMLElement>("section.map")?.offsetParent === null)
+                  location.hash = mapLink(route.id);
+              }}
             />
           )}
           {route.view === "blind" && <BlindView seen={model.seen} feeds={model.health?.feeds ?? []} />}

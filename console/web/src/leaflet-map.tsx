@@ -5,6 +5,7 @@ import landUrl from "../public/land.geojson";
 import { placed, sensorName, standing, type At, type Known } from "./city";
 import { cluster, looks, roads, weight, worse, type Cluster, type Look, type Mark, type Piece } from "./geo";
 import type { Alarm, Lang, Seen } from "./model";
+import { alarmLink } from "./route";
 import towns from "./towns.json";
 import { Shape } from "./ui";
 import type { Words } from "./words";
@@ -242,7 +243,7 @@ function Members({ cluster: { alarms, blind }, city, lang }: { cluster: Cluster;
     <ul>
       {alarms.map((alarm) => (
         <li key={alarm.alarm_id}>
-          <a href={`#/alarm/${encodeURIComponent(alarm.alarm_id)}`}>
+          <a href={alarmLink(alarm.alarm_id)}>
             <Shape priority={alarm.priority} state={alarm.state} size={16} /> {alarm.title[lang]}
           </a>
         </li>

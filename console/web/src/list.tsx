@@ -37,16 +37,18 @@ function Row({ alarm, fresh, chosen, reachable }: RowProps) {
       >
         <Shape priority={alarm.priority} state={alarm.state} />
         <span class="sr">{w.priority[alarm.priority]}</span>
-        <span class="what">{alarm.title[lang]}</span>
-        {fresh && <span class="new">{w.fresh}</span>}
-        <span class="age">
-          <Age since={alarm.raised_at} />
+        <span class="line">
+          <span class="what">{alarm.title[lang]}</span>
+          {fresh && <span class="new">{w.fresh}</span>}
+          <span class="age">
+            <Age since={alarm.raised_at} />
+          </span>
         </span>
-        <span class="where">
-          {place}
-          {ward !== null && ward !== place && <span class="ward">{ward}</span>}
-        </span>
-        <span class="how">
+        <span class="line">
+          <span class="where">
+            {place}
+            {ward !== null && ward !== place && <span class="ward">{ward}</span>}
+          </span>
           {alarm.revised > 0 && <span class="mark">{w.revised}</span>}
           {alarm.peak !== null && <span class="num">{w.peak(number(alarm.peak, lang))}</span>}
           {alarm.state !== "UNACK" && <span class="state">{stateWords(alarm, w)}</span>}

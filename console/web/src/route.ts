@@ -1,8 +1,9 @@
 // Where the page is, as its address says after the hash; so that links can be passed on and the back button works.
 
 export type Route =
-  | { view: "alarms" | "map" | "blind" }
+  | { view: "alarms" | "blind" }
   | { view: "alarm"; id: string }
+  | { view: "map"; id: string | null }
   | { view: "history"; query: URLSearchParams };
 
 export function parse(hash: string): Route {
@@ -10,7 +11,8 @@ export function parse(hash: string): Route {
   const [view, id = ""] = path.split("/");
   if (view === "alarm" && id !== "") return { view, id: decoded(id) };
   if (view === "history") return { view, query: new URLSearchParams(query) };
-  return { view: view === "map" || view === "blind" ? view : "alarms" };
+  if (view === "map") return { view, id: id === "" ? null : decoded(id) };
+  return { view: view === "blind" ? view : "alarms" };
 }
 
 /** An address typed by hand may hold what decodes to nothing. */
@@ -22,4 +24,5 @@ function decoded(text: string): string {
   }
 }
 
+export const mapLink = (id: string): string => `#/map/${encodeURIComponent(id)}`;
 export const alarmLink = (id: string): string => `#/alarm/${encodeURIComponent(id)}`;
