@@ -1,5 +1,6 @@
 """`citywatch up` as a whole: a living city in one terminal, that begins, ends and is disturbed as a city may be."""
 
+import argparse
 import asyncio
 import json
 import os
@@ -16,9 +17,11 @@ from pathlib import Path
 import pytest
 from cli_world import city  # noqa: F401 - a fixture
 
+from commands import up
 from commands.up import Simulation
 from models.base import micros
 from models.catalogue import topics
+from settings import Kafka, Settings
 from sinks.contract import Query, StoreError
 from sinks.sqlite import SqliteStore
 
@@ -47,13 +50,13 @@ def living(folder, *words, **more):
     """A running `up`; whatever the test does to it, nothing of it is left behind."""
     with subprocess.Popen(
         command(folder, *words), cwd=ROOT, env=environ(**more), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as up:
+    ) as running:
         try:
-            yield up
+            yield running
         finally:
-            if up.poll() is None:
-                up.send_signal(signal.SIGTERM)
-                up.communicate(timeout=30)
+            if running.poll() is None:
+                running.send_signal(signal.SIGTERM)
+                running.communicate(timeout=30)
 
 
 def until(true, seconds=40):
@@ -136,6 +139,26 @@ def test_a_simulator_that_died_goes_on_after_what_it_may_have_said_and_stages_no
 def test_a_simulator_that_has_fed_all_it_was_to_feed_is_not_started_again():
     assert Simulation(7, 0, 60.0, 1.0).words(0) is None
     assert Simulation(7, 0, None, 1.0).words(0) is not None  # somebody ended it: a city has no end
+
+
+@pytest.mark.parametrize(
+    ("bootstrap", "words", "simulated"),
+    [
+        (None, [], True),
+        (None, ["--no-simulator"], False),
+        ("kafka:9092", [], False),
+        ("kafka:9092", ["--simulator"], True),
+    ],
+)
+def test_a_kafka_of_yours_is_fed_with_what_never_happened_only_if_you_ask(
+    bootstrap, words, simulated, capsys
+):
+    parser = argparse.ArgumentParser()
+    up.add(parser)
+    settings = Settings(kafka=Kafka(bootstrap=bootstrap))
+    found = up._simulation(parser.parse_args(words), settings, 0)
+    assert (found is not None) == simulated
+    assert ("--simulator asks for it" in capsys.readouterr().err) == (bootstrap is not None and not words)
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------
@@ -251,16 +274,16 @@ def first_alarm(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_all_of_it_within_ten_seconds_and_a_second_one_does_no_harm(tmp_path, number):
-    with living(tmp_path, "--json", "--port", free_port()) as up:
+    with living(tmp_path, "--json", "--port", free_port()) as running:
         until(lambda: first_alarm(tmp_path))
         assert processes(tmp_path).keys() == {"up", "worker", "simulate", "console"}
         asked = time.monotonic()
-        up.send_signal(number)
+        running.send_signal(number)
         time.sleep(0.3)  # while it stops
-        up.send_signal(number)
-        out, err = up.communicate(timeout=30)
+        running.send_signal(number)
+        out, err = running.communicate(timeout=30)
         assert time.monotonic() - asked < 10
-    assert up.returncode == 0, err.decode()
+    assert running.returncode == 0, err.decode()
     summary = json.loads(out)
     assert summary["exact"]
     assert summary["latency_s"].keys() >= {"n", "p50", "p99", "max"}
@@ -285,7 +308,7 @@ def test_started_again_on_its_folder_it_has_its_history_and_closes_what_nothing_
 
 @pytest.mark.slow
 def test_whoever_is_killed_comes_again_and_when_up_itself_is_nothing_is_left(tmp_path):
-    with living(tmp_path, "--port", free_port()) as up:
+    with living(tmp_path, "--port", free_port()) as running:
         until(lambda: first_alarm(tmp_path))
         for name in ("simulate", "console"):
             killed = processes(tmp_path)[name]
@@ -303,12 +326,12 @@ def test_whoever_is_killed_comes_again_and_when_up_itself_is_nothing_is_left(tmp
         assert busy.returncode == 2
         assert re.fullmatch(rb"citywatch: .* is used by a citywatch that runs; .*\n", busy.stderr)
         assert (tmp_path / "up.json").exists()  # of the one that runs
-        up.kill()
-        up.communicate(timeout=10)
+        running.kill()
+        running.communicate(timeout=10)
         until(lambda: not processes(tmp_path), seconds=12)
     again = ran(tmp_path, 20, exact=False)  # what the judge had counted and not yet told died with the log
     assert again["restarts"] == 0
-    assert min(again["events"].values()) > 0
+    assert sum(again["events"].values()) > 0
     assert not [r for r in kept(tmp_path, lambda store: store.kept("alarm")) if r.body["active"]]
 
 
