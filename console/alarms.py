@@ -26,10 +26,14 @@ _OFFSET = re.compile(r"-1|[0-9]{1,19}", re.ASCII)
 
 
 class Known(NamedTuple):
-    """An alarm, and the record that said so: it has the evidence, which only a detail shows."""
+    """An alarm, and the record that said so: it has the evidence, which only a detail shows.
+
+    `logged`: the log said so, and has told whoever listens.
+    """
 
     alarm: wire.Alarm
     record: bytes
+    logged: bool = True
 
 
 class Alarms:
@@ -60,6 +64,11 @@ class Alarms:
         self.read_to = max(self.read_to, offset)
         if not self._newer(known.alarm):
             self.repeats += 1
+            before = self.get(known.alarm.alarm_id)
+            if before is not None and not before.logged:
+                self._forgotten = (
+                    offset  # nobody was told this change by its place: who comes back is told all
+                )
             return None
         self._put(known)
         told = hub.frame("alarm", known.alarm, self.place(offset))
@@ -71,7 +80,7 @@ class Alarms:
     def put(self, known: Known) -> None:
         """An alarm from elsewhere than the log: it counts where the log has nothing newer."""
         if self._newer(known.alarm):
-            self._put(known)
+            self._put(known._replace(logged=False))
 
     def _newer(self, alarm: wire.Alarm) -> bool:
         id_ = alarm.alarm_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from console import shapes, wire
+from console.desk import PATIENCE_S
 from console.sensors import Said
 from models import catalogue
 from models.alarm import Alarm, AlarmEvent
@@ -84,7 +86,12 @@ class Past:
     # --- at start -----------------------------------------------------------------------------------------------
 
     async def tell(self, desk: Desk) -> None:
-        """Put on the desk what the store knows: alarms as soon as it is there, sensors when the registry is known."""
+        """Put on the desk what the store knows: alarms after the log, sensors when the registry is known.
+
+        Of a log that cannot be read the store's alarms are better than none.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(desk.loaded.wait(), PATIENCE_S)
         await self._until(self._tell_alarms, desk)
         await desk.loaded.wait()
         await self._until(self._tell_sensors, desk)

@@ -89,7 +89,8 @@ def test_who_comes_back_is_told_exactly_what_it_missed_each_once_in_order(here):
         "other/3",
         "log/",
         "log/x",
-        "log/-2", "log/--1",
+        "log/-2",
+        "log/--1",
         "log/99",
         "log/1.0",
         "log/\u0663",
@@ -140,6 +141,15 @@ def test_an_alarm_of_the_store_counts_where_the_log_has_nothing_newer(here):
     here.put(known("b", 1))
     assert {a.alarm_id: a.state for a in here.open()} == {"a": "ACKED", "b": "UNACK"}
     assert here.since("log/0") == [], "it is no change"
+
+
+def test_who_comes_back_is_told_all_where_the_store_was_faster_than_the_log(here):
+    here.put(known("b", 2))
+    here.take(0, known("a", 1))
+    assert here.take(1, known("b", 2)) is None
+    assert here.since("log/0") is None, "a list of changes would leave out b"
+    here.take(2, known("a", 3, "ACKED"))
+    assert ids(here.since("log/1")) == ["log/2"]
 
 
 def entry(id_, type_="raised", cause=None):
