@@ -77,10 +77,13 @@ class Alarms:
             self._forgotten = self._changes.popleft()[0]
         return told
 
-    def put(self, known: Known) -> None:
-        """An alarm from elsewhere than the log: it counts where the log has nothing newer."""
-        if self._newer(known.alarm):
-            self._put(known._replace(logged=False))
+    def put(self, known: Known) -> bool:
+        """An alarm from elsewhere: it counts as long as the log has said nothing of it. Whether it does."""
+        id_ = known.alarm.alarm_id
+        if id_ in self._open or id_ in self._over or id_ in self._gone:
+            return False
+        self._put(known._replace(logged=False))
+        return True
 
     def _newer(self, alarm: wire.Alarm) -> bool:
         id_ = alarm.alarm_id

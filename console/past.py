@@ -107,12 +107,14 @@ class Past:
                 return
 
     async def _tell_alarms(self, desk: Desk) -> None:
-        before = len(desk.alarms)
-        for state in ("UNACK", "ACKED", "RTNUN"):
-            for known in await self.alarms(desk, where=[("state", state)]):
-                desk.alarms.put(known)
+        found = [
+            known
+            for state in ("UNACK", "ACKED", "RTNUN")
+            for known in await self.alarms(desk, where=[("state", state)])
+        ]
         desk.left_open = await self._left_open(desk.alarms.log_id)
-        if desk.loaded.is_set() and len(desk.alarms) > before:
+        news = [desk.alarms.put(known) for known in found]
+        if desk.loaded.is_set() and any(news):
             desk.tell_all()
 
     async def _left_open(self, log_id: str | None) -> int:

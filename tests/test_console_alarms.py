@@ -135,10 +135,11 @@ def test_other_rules_make_everybody_read_everything_anew(here):
     assert here.since("log/1") == []
 
 
-def test_an_alarm_of_the_store_counts_where_the_log_has_nothing_newer(here):
+def test_an_alarm_of_the_store_counts_where_the_log_says_nothing_of_it(here):
     here.take(0, known("a", 5, "ACKED"))
-    here.put(known("a", 4))
-    here.put(known("b", 1))
+    assert not here.put(known("a", 4))
+    assert not here.put(known("a", 6)), "the log will say so in a moment, and then to everybody"
+    assert here.put(known("b", 1))
     assert {a.alarm_id: a.state for a in here.open()} == {"a": "ACKED", "b": "UNACK"}
     assert here.since("log/0") == [], "it is no change"
 
