@@ -234,11 +234,11 @@ def test_it_rains_more_in_summer_and_the_tide_turns_once_a_day():
 # --- what happens ---------------------------------------------------------------------------------------------------
 
 
-def test_every_simulation_begins_with_a_crash_on_the_bridge_that_is_told_at_once():
+def test_every_simulation_begins_with_a_grave_crash_on_the_bridge_that_is_told_at_once():
     found = minutes_of(7, 5)
     first = next(e for e in found if e.topic == c.INCIDENT)
     assert first.stamp_us - AFTERNOON < 15_000_000
-    assert json.loads(first.value)["injured"] >= 1
+    assert json.loads(first.value)["injured"] >= 5
     item = next(item for item in simulate(7, AFTERNOON, None) if not isinstance(item, stream.Sent))
     assert (item.what, item.kind) == ("incident", "crash")
     assert "hl-cau-bai-chay-1" in item.subjects
@@ -431,7 +431,7 @@ def test_twenty_minutes_are_judged_as_the_truth_has_it():
     found, counts = judged(SEED, AFTERNOON, AFTERNOON + 20 * MINUTE)
     crash = found.incidents[0]
     assert crash.happened.id.startswith("crash-staged-")
-    assert crash.alarm.rule == "incident-with-injured"
+    assert crash.alarm.rule == "incident-grave"
     assert crash.seconds < 15
     assert found.rate == 1
     total = sum(counts.values(), Counter())

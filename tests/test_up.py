@@ -250,7 +250,7 @@ def test_two_cities_of_one_seed_and_start_have_the_same_events_and_one_of_anothe
         assert summary["exact"]
         assert summary["simulated_seconds"] == 18
         assert sum(summary["fed"].values()) == sum(summary["events"].values())
-        assert summary["alarms"]["by_priority"]["P2"] == summary["alarms"]["total"] == 1
+        assert summary["alarms"]["by_priority"]["P1"] == summary["alarms"]["total"] == 1
 
 
 @pytest.mark.slow

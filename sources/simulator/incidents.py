@@ -161,15 +161,16 @@ def _crash(it: Incident, where: Sensor | None = None, first_min: float = 1.5) ->
     """Flow falls, and on the road behind too; camera, police, citizens and a hospital see it in their own ways."""
     rng, here = it.rng, where or it.rng.choice(it.city.by_topic[c.FLOW])
     it.lasts(35, 90)
-    injured = rng.choices((0, 1, 2, 4, 7), (4, 3, 2, 1, 1))[0] if where is None else 2
+    injured = rng.choices((0, 1, 2, 4, 7), (4, 3, 2, 1, 1))[0] if where is None else 6
     blocked = where is not None or rng.random() < 0.65
     _slow(it, here, 2, blocked=blocked)
     behind = it.city.by_key.get((c.FLOW, f"hl-{here.traits['road']}-{here.traits['n'] + 1}"))
     if behind is not None:
         _slow(it, behind, 6, blocked=blocked and rng.random() < 0.6)
     _routes(it, here.traits["road"], 2.0)
-    it.on_road(first_min, here, "collision", injured=injured if injured < 3 else 2)
-    if injured >= 3:
+    known = injured if injured < 3 or where is not None else 2  # how many there are is mostly seen later
+    it.on_road(first_min, here, "collision", injured=known)
+    if known < injured:
         it.on_road(first_min + 5, here, "collision", injured=injured)
     it.on_road((it.end - it.start) / MINUTE, here, "collision", injured=injured, status="closed")
     camera = it.city.near(c.CAMERA, here.at)
@@ -405,7 +406,7 @@ def plan(seed: int, city: City, day: int) -> list[Incident]:
 
 
 def staged(seed: int, city: City, start: Micros) -> Incident:
-    """The crash on Bãi Cháy bridge that a simulation begins with, so that nobody waits for a first alarm."""
+    """The grave crash on Bãi Cháy bridge that a simulation begins with, so that nobody waits for a first alarm."""
     kind, name = _BY_NAME["crash"], f"crash-staged-{start // SECOND}"
     it = Incident(name, kind.name, kind.rules, start + SECOND // 2, city, Random(f"staged/{seed}"))  # noqa: S311
     _crash(it, city.by_key[c.FLOW, "hl-cau-bai-chay-1"], first_min=0.5 / 60)
