@@ -66,10 +66,11 @@ def city(tmp_path):
         transport = httpx.ASGITransport(app)
 
         async def hold(points=(), records=()):
-            store = SqliteStore(tmp_path / "store.sqlite")
+            store = SqliteStore(tmp_path / "making")
             await store.write(list(points))
             await store.keep(list(records))
             await store.close()
+            (tmp_path / "making").rename(tmp_path / "store.sqlite")  # it is there with all that is in it
 
         def say(offset, id_, position=1, **more):
             found = Alarm.model_validate({**stored(id_, **more).body, "position": position})
