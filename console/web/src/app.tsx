@@ -9,7 +9,7 @@ import { light, rowOf } from "./light";
 import { List } from "./list";
 import { CityMapView } from "./map";
 import { language, rememberLanguage } from "./memory";
-import { unacked, type Lang } from "./model";
+import { isOld, unacked, type Lang } from "./model";
 import { mapLink, parse, type Route } from "./route";
 import { city, model, news, now, onChange } from "./store";
 import { Banners, Clock, Connection, HealthStrip } from "./strip";
@@ -87,7 +87,7 @@ export function App() {
             citywatch
           </a>
           <Tabs view={route.view} blind={blind} open={open} />
-          <HealthStrip health={model.health} />
+          <HealthStrip health={model.health} old={isOld(model.link, Date.now())} />
           <Connection link={model.link} />
           <Clock />
           <div class="languages" role="group" aria-label={w.language}>
@@ -131,6 +131,7 @@ export function App() {
               key={route.id}
               id={route.id}
               live={model.alarms.get(route.id) ?? null}
+              connects={model.link.connects}
               onShow={() => {
                 setAsked(asked + 1);
                 // Where there is no room for both, the map takes the place of the detail.

@@ -45,7 +45,7 @@ function Timeline({ entries }: { entries: Entry[] }) {
               <b>{w.entry[entry.type]}</b>
               {entry.actor !== null && <span> · {entry.actor}</span>}
               {entry.note !== null && <q>{entry.note}</q>}
-              {entry.cause !== null && <span class="dim"> {entry.cause}</span>}
+              {entry.cause !== null && <div class="code dim">{entry.cause}</div>}
               {changed.map((each) => (
                 <div key={each} class="dim">
                   {each}
@@ -60,7 +60,7 @@ function Timeline({ entries }: { entries: Entry[] }) {
 }
 
 function valueWords(field: string, value: unknown, lang: Lang): string {
-  if (typeof value === "number") return `${number(value, lang)} ${unitOf(field, lang)}`.trim();
+  if (typeof value === "number") return `${number(value, lang, 5)} ${unitOf(field, lang)}`.trim();
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
@@ -173,16 +173,18 @@ interface Props {
   id: string;
   /** As the stream last told it; none of those that ended long ago. */
   live: Alarm | null;
+  /** Grows with each connection: timelines are not told again after a break. */
+  connects: number;
   onShow: () => void;
 }
 
-export function DetailView({ id, live, onShow }: Props) {
+export function DetailView({ id, live, connects, onShow }: Props) {
   const { w, lang, now, city } = useScene();
   const [entries, setEntries] = useState(0);
   useEffect(() => onEntry((of) => of === id && setEntries((n) => n + 1)), [id]);
   const loaded = useLoad<Detail>(
     `/api/alarms/${encodeURIComponent(id)}`,
-    `${live?.position ?? ""} ${entries}`,
+    `${live?.position ?? ""} ${entries} ${connects}`,
   );
   const detail = loaded.value;
   const alarm = newer(live, detail?.alarm ?? null);

@@ -5,9 +5,12 @@ import landUrl from "../public/land.geojson";
 import { placed, sensorName, standing, type At, type Known } from "./city";
 import { cluster, looks, roads, weight, worse, type Cluster, type Look, type Mark, type Piece } from "./geo";
 import type { Alarm, Lang, Seen } from "./model";
+import { fieldName, unitOf } from "./names";
 import { alarmLink } from "./route";
+import { clock, number } from "./time";
 import towns from "./towns.json";
 import { Shape } from "./ui";
+import type { Sensor } from "./wire";
 import type { Words } from "./words";
 
 const CITY: L.LatLngBoundsLiteral = [
@@ -21,6 +24,8 @@ const PROVINCE: L.LatLngBoundsLiteral = [
 /** Marks nearer than this, in pixels, are drawn as one. */
 const RADIUS = 30;
 const CLOSEST = 17;
+/** Here a street and its neighbours can be told apart. */
+const NEAR = 12.5;
 
 export interface Shown {
   city: Known;
@@ -38,7 +43,7 @@ export interface Told {
 
 export interface CityMap {
   draw: (shown: Shown) => void;
-  reveal: (at: At) => void;
+  reveal: (at: At | null) => void;
   go: (where: "city" | "province") => void;
   zoom: (by: number) => void;
   resize: () => void;
@@ -59,6 +64,8 @@ export function makeMap(box: HTMLElement, told: Told): CityMap {
   map.attributionControl.addAttribution("© OpenStreetMap contributors, ODbL · Leaflet");
   L.control.scale({ imperial: false, position: "bottomright" }).addTo(map);
 
+  // A pane of its own: the land may arrive after what stands on it.
+  map.createPane("land").style.zIndex = "300";
   const land = L.layerGroup().addTo(map);
   const names = L.layerGroup().addTo(map);
   const lines = L.layerGroup().addTo(map);
@@ -67,10 +74,17 @@ export function makeMap(box: HTMLElement, told: Told): CityMap {
   let shown: Shown | null = null;
   /** The sensors and alarms by id as they are drawn, so that what did not change is left alone. */
   let drawn = "";
+  /** Until the operator moves the map, it shows the city, or what is selected, in whatever room it has. */
+  let moved = false;
+  let revealed: At | null = null;
+  map.on("dragstart", () => (moved = true));
+  box.addEventListener("wheel", () => (moved = true), { passive: true });
 
   fetch(landUrl)
     .then((response) => response.json())
-    .then((data) => L.geoJSON(data, { interactive: false, style: { className: "land" } }).addTo(land))
+    .then((data) =>
+      L.geoJSON(data, { pane: "land", interactive: false, style: { className: "land" } }).addTo(land),
+    )
     .catch((error: unknown) => console.error("the land cannot be drawn", error));
 
   const label = () => {
@@ -94,7 +108,7 @@ export function makeMap(box: HTMLElement, told: Told): CityMap {
       const state = look.get(sensor.id) ?? "waiting";
       if (at === null || state === "blind") continue; // what is blind is a mark
       const dot = L.circleMarker([at.lat, at.lon], { radius: 3, className: `dot ${state}` });
-      dots.addLayer(dot.bindTooltip(() => textOf("span", sensorName(sensor, lang))));
+      dots.addLayer(dot.bindTooltip(() => lastWords(sensor, shown?.seen.get(sensor.id), lang)));
     }
   };
 
@@ -155,6 +169,7 @@ export function makeMap(box: HTMLElement, told: Told): CityMap {
       .project(bounds.getNorthEast(), CLOSEST)
       .distanceTo(map.project(bounds.getSouthWest(), CLOSEST));
     if (apart > RADIUS && map.getZoom() < CLOSEST) {
+      moved = true;
       map.fitBounds(bounds.pad(0.3), { maxZoom: CLOSEST });
       return;
     }
@@ -188,19 +203,46 @@ export function makeMap(box: HTMLElement, told: Told): CityMap {
       drawNet(next);
       drawMarks(next);
     },
-    reveal({ lat, lon }) {
-      if (!map.getBounds().pad(-0.1).contains([lat, lon])) map.panTo([lat, lon], { animate: calm() });
+    reveal(at) {
+      revealed = at;
+      if (at === null) return;
+      const { lat, lon } = at;
+      if (!moved && map.getZoom() < NEAR) map.setView([lat, lon], NEAR);
+      else if (!map.getBounds().pad(-0.1).contains([lat, lon])) map.panTo([lat, lon], { animate: calm() });
     },
-    go: (where) => map.flyToBounds(where === "city" ? CITY : PROVINCE, { animate: calm(), duration: 0.6 }),
-    zoom: (by) => map.setZoom(map.getZoom() + by, { animate: calm() }),
-    resize: () => map.invalidateSize({ pan: false }),
+    go(where) {
+      moved = true;
+      map.flyToBounds(where === "city" ? CITY : PROVINCE, { animate: calm(), duration: 0.6 });
+    },
+    zoom(by) {
+      moved = true;
+      map.setZoom(map.getZoom() + by, { animate: calm() });
+    },
+    resize() {
+      map.invalidateSize({ pan: false });
+      if (moved) return;
+      map.fitBounds(CITY, { animate: false });
+      this.reveal(revealed);
+    },
     remove: () => map.remove(),
   };
 }
 
 const calm = () => !matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-function textOf(tag: "span", text: string): HTMLElement {
+/** A sensor's name and what it last said, when the pointer is over it. */
+function lastWords(sensor: Sensor, seen: Seen | undefined, lang: Lang): HTMLElement {
+  const box = document.createElement("div");
+  const at = seen?.at == null ? "" : ` · ${clock(Date.parse(seen.at), lang)}`;
+  box.append(textOf("b", sensorName(sensor, lang)), at);
+  for (const [field, value] of Object.entries(seen?.values ?? {})) {
+    if (typeof value !== "number") continue;
+    box.append(textOf("div", `${fieldName(field, lang)} ${number(value, lang)} ${unitOf(field, lang)}`));
+  }
+  return box;
+}
+
+function textOf(tag: "span" | "b" | "div", text: string): HTMLElement {
   const element = document.createElement(tag);
   element.textContent = text;
   return element;

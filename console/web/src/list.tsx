@@ -177,17 +177,6 @@ export function List({ alarms, chosen, filter, news, selected, ready, blind, onC
   const none = first === null && ready;
   return (
     <div class="rows" ref={box} onKeyDown={move} {...watch}>
-      <div class="pill" aria-live="assertive">
-        {back.worst !== null && (
-          <button type="button" class={back.worst.priority} onClick={catchUp}>
-            <b>{w.pill(back.count)}</b>
-            <span>
-              <Shape priority={back.worst.priority} state="UNACK" size={16} />
-              {back.worst.title[lang]} · {placeName(city, back.worst, lang)}
-            </span>
-          </button>
-        )}
-      </div>
       {PRIORITIES.map((p) => (
         <Group key={p} priority={p} rows={rowsOf(p)} news={news} selected={selected} reachable={reachable} />
       ))}
@@ -203,6 +192,17 @@ export function List({ alarms, chosen, filter, news, selected, ready, blind, onC
           </button>
         </p>
       )}
+      <div class="pill" aria-live="assertive">
+        {back.worst !== null && (
+          <button type="button" class={back.worst.priority} onClick={catchUp}>
+            <b>{w.pill(back.count)}</b>
+            <span>
+              <Shape priority={back.worst.priority} state="UNACK" size={16} />
+              {back.worst.title[lang]} · {placeName(city, back.worst, lang)}
+            </span>
+          </button>
+        )}
+      </div>
     </div>
   );
 }

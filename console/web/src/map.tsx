@@ -46,7 +46,7 @@ export function CityMapView({ alarms, seen, seenAt, selected, asked, space }: Pr
   const place = at === undefined ? null : placed(city, at);
   useEffect(() => {
     map.current?.resize();
-    if (place !== null) map.current?.reveal(place);
+    map.current?.reveal(place);
   }, [selected, asked, space, place?.lat, place?.lon]);
 
   const nowhere = alarms.filter((alarm) => placed(city, alarm) === null).length;

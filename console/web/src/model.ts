@@ -1,5 +1,17 @@
 // What the page knows: the alarms, what is seen, how the platform is; and how a message of the stream changes it.
-import type { Alarm, City, Entry, Feed, Health, Part, Seen, SeenChanges, Snapshot } from "./wire";
+import type {
+  Alarm,
+  City,
+  CityChanged,
+  Entry,
+  Feed,
+  Health,
+  NewEntry,
+  Part,
+  Seen,
+  SeenChanges,
+  Snapshot,
+} from "./wire";
 
 export type Priority = Alarm["priority"];
 export type State = Alarm["state"];
@@ -7,7 +19,7 @@ export type Level = Health["level"];
 export type Status = Seen["status"];
 export type Why = NonNullable<Seen["why"]>;
 export type Lang = "vi" | "en";
-export type { Alarm, City, Entry, Feed, Health, Part, Seen };
+export type { Alarm, City, Entry, Feed, Health, NewEntry, Part, Seen };
 
 /** Worst first. */
 export const PRIORITIES: readonly Priority[] = ["P1", "P2", "P3", "P4", "advisory"];
@@ -26,10 +38,10 @@ export interface Link {
 export type Told =
   | { kind: "snapshot"; data: Snapshot }
   | { kind: "alarm"; data: Alarm }
-  | { kind: "entry"; data: { alarm_id: string; entry: Entry } }
+  | { kind: "entry"; data: NewEntry }
   | { kind: "seen"; data: SeenChanges }
   | { kind: "health"; data: Health }
-  | { kind: "city"; data: unknown }
+  | { kind: "city"; data: CityChanged }
   | { kind: "link"; data: Link };
 
 /**

@@ -79,6 +79,16 @@ const FIELDS: Record<string, Named> = {
   facility_id: n("Cơ sở", "Facility"),
   station_id: n("Trạm", "Station"),
   unit: n("Khoa", "Unit"),
+  incident_id: n("Sự cố", "Incident"),
+  report_id: n("Phản ánh", "Report"),
+  route_id: n("Tuyến", "Route"),
+  school_id: n("Trường", "School"),
+  room_id: n("Phòng", "Room"),
+  quality: n("Chất lượng số đo", "Quality"),
+  ward: n("Phường", "Ward"),
+  site: n("Địa điểm", "Site"),
+  lat: n("Vĩ độ", "Latitude"),
+  lon: n("Kinh độ", "Longitude"),
 };
 
 /** Our names of fields end in their unit. */

@@ -20,7 +20,7 @@ const listeners = new Set<() => void>();
 /** Who wants to know that an alarm's timeline has grown. */
 const entryListeners = new Set<(id: string) => void>();
 let waiting = false;
-let asking = false;
+let asking: "no" | "once" | "again" = "no";
 
 export function onChange(listener: () => void): () => void {
   listeners.add(listener);
@@ -61,18 +61,23 @@ function tell(told: Told): void {
   draw();
 }
 
+/** Asked while an answer is under way, it is asked again: that answer may be older than the question. */
 async function askCity(): Promise<void> {
-  if (asking) return;
-  asking = true;
+  if (asking !== "no") {
+    asking = "again";
+    return;
+  }
+  asking = "once";
   try {
     city = known(await get<City>("/api/city"));
     draw();
   } catch (error) {
     console.error("the city cannot be loaded", error);
     setTimeout(() => void askCity(), CITY_AGAIN_MS);
-  } finally {
-    asking = false;
   }
+  const again = (asking as string) === "again";
+  asking = "no";
+  if (again) void askCity();
 }
 
 /** Without a worker (some browsers of phones have none) the page has a connection of its own. */

@@ -3,8 +3,15 @@ import { isOld, SILENT_MS, type Health, type Link, type Part } from "./model";
 import { age, clock, date, exact, moment, number } from "./time";
 import { useScene } from "./ui";
 
-function PartState({ part }: { part: Part }) {
+/** What was told too long ago is not repeated as if it were so. */
+function PartState({ part, old }: { part: Part; old: boolean }) {
   const { w, lang } = useScene();
+  if (old)
+    return (
+      <li class="part" data-part={part.id}>
+        {w.parts[part.id]} <b>?</b>
+      </li>
+    );
   const behind =
     part.behind_s !== null && part.level !== "ok" ? w.behind(age(part.behind_s * 1000, lang)) : null;
   return (
@@ -15,14 +22,14 @@ function PartState({ part }: { part: Part }) {
   );
 }
 
-function Data({ health }: { health: Health }) {
+function Data({ health, old }: { health: Health; old: boolean }) {
   const { w, lang, now } = useScene();
   const times = health.feeds.map((feed) => (feed.at === null ? 0 : Date.parse(feed.at)));
   const newest = Math.max(0, ...times);
   return (
-    <li class="part data" data-level={health.per_second > 0 ? "ok" : "warn"}>
+    <li class="part data" data-level={health.per_second > 0 && !old ? "ok" : "warn"}>
       <span class="light" aria-hidden="true" />
-      {w.data} <b>{w.perSecond(number(health.per_second, lang, 1))}</b>
+      {w.data} <b>{old ? "?" : w.perSecond(number(health.per_second, lang, 1))}</b>
       <span class="dim" title={newest ? exact(newest, lang) : undefined}>
         {newest ? w.newest(age(now - newest, lang)) : w.noData}
       </span>
@@ -30,16 +37,16 @@ function Data({ health }: { health: Health }) {
   );
 }
 
-export function HealthStrip({ health }: { health: Health | null }) {
+export function HealthStrip({ health, old }: { health: Health | null; old: boolean }) {
   const { w } = useScene();
   if (health === null) return <ul class="health" aria-label={w.data} />;
   const blind = health.sensors["blind"] ?? 0;
   const all = Object.values(health.sensors).reduce((sum, each) => sum + each, 0);
   return (
     <ul class="health">
-      <Data health={health} />
+      <Data health={health} old={old} />
       {health.parts.map((part) => (
-        <PartState key={part.id} part={part} />
+        <PartState key={part.id} part={part} old={old} />
       ))}
       <li class="part blindcount" data-level={blind > 0 ? "blind" : "ok"}>
         <a href="#/blind">

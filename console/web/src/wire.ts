@@ -176,6 +176,12 @@ export interface Topic {
   key: string[];
 }
 /**
+ * Event `city`: rules and registry are others now, ask for /api/city again. A `snapshot` follows.
+ */
+export interface CityChanged {
+  rules_version: number | null;
+}
+/**
  * All that is known of one alarm: GET /api/alarms/{alarm_id}. `rule` is None where it is no longer in force.
  */
 export interface Detail {
@@ -256,6 +262,13 @@ export interface Part {
   level: "ok" | "warn" | "bad";
   behind_s: number | null;
   why: string | null;
+}
+/**
+ * Event `entry`: a line more in an alarm's timeline. It has no id: after a resume, ask for an open detail again.
+ */
+export interface NewEntry {
+  alarm_id: string;
+  entry: Entry;
 }
 /**
  * Why something was not done (RFC 9457). `alarm` is how it stands, where that is the reason (409).
