@@ -38,6 +38,10 @@ _OFFSET = struct.Struct(">q")
 REWRITE_AFTER_BYTES = 2 * 1024 * 1024
 
 
+#: A partition at its end is idle so long after its last record, and is saved.
+IDLE_S = 0.3
+
+
 class Machine(Protocol):
     """What is checkpointed: pure state in buckets, each of which can be saved and put back by itself."""
 
@@ -240,7 +244,8 @@ class Checkpoints:
             if held.committed == held.offset + 1:
                 held.complete = now
                 continue
-            if now - last < self.seconds and held.bytes_in < self.volume and now - held.seen < 0.3:
+            idle = now - held.seen >= IDLE_S and self._at_end(held)
+            if now - last < self.seconds and held.bytes_in < self.volume and not idle:
                 continue
             try:
                 await self.save(held)
@@ -250,6 +255,14 @@ class Checkpoints:
                 await self.app.crash(error)
                 return
             last = loop.time()
+
+    def _at_end(self, held: Held) -> bool:
+        """Whether nothing waits to be taken: a worker that is only slow is not idle."""
+        try:
+            end = self.app.consumer.highwater(held.tp)
+        except AssertionError:  # aiokafka's, where the partition is being taken away
+            return False
+        return end is None or held.offset + 1 >= end
 
     async def save(self, held: Held) -> None:
         """One complete checkpoint. Buckets are frozen one by one, so that records go on between them."""

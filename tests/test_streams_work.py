@@ -59,6 +59,8 @@ class App:
         self.positions: dict[TP, int] = {}
         self.on_rebalance_complete = self.on_before_shutdown = Signal()
         self.crashed: list[Exception] = []
+        self.consumer = SimpleNamespace(highwater=lambda _tp: self.end)
+        self.end: int | None = None
 
     async def crash(self, error):
         self.crashed.append(error)
@@ -157,6 +159,25 @@ def test_a_position_moves_only_after_signals_snapshots_and_their_acknowledgement
             ack.set_result(None)
         await saving
         assert app.positions == {TP(TOPIC, 0): 3}
+
+    asyncio.run(go())
+
+
+def test_a_partition_is_saved_when_it_is_idle_and_not_when_its_worker_is_only_slow(judging, monkeypatch):
+    monkeypatch.setattr(checkpoint, "IDLE_S", 0.0)
+
+    async def go():
+        app, work, held = judging(Producer())
+        await work.take(message([flow(1, 50), flow(2, 5)]))
+        app.end = 9  # the broker has six more
+        keeping = asyncio.create_task(work.checkpoints._keep(held))
+        await asyncio.sleep(0.35)  # it looks every 0.1 s
+        assert app.positions == {}
+        app.end = 3
+        await asyncio.sleep(0.35)
+        assert app.positions == {TP(TOPIC, 0): 3}
+        keeping.cancel()
+        assert app.crashed == []
 
     asyncio.run(go())
 
