@@ -95,7 +95,19 @@ def test_no_tracked_file_names_a_folder_of_a_machine_or_a_registry():
 def test_make_without_a_target_tells_each_target_in_one_line():
     said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     targets = [line.split()[1] for line in said.splitlines()]
-    assert targets == ["help", "setup", "run", "web", "web-test", "test", "test-slow", "check", "bench", "generate", "clean"]
+    assert targets == [
+        "help",
+        "setup",
+        "run",
+        "web",
+        "web-test",
+        "test",
+        "test-slow",
+        "check",
+        "bench",
+        "generate",
+        "clean",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -200,8 +212,11 @@ def test_every_setting_is_in_the_table_of_operations():
 
 def test_the_image_takes_all_that_the_wheel_is_made_of_and_runs_without_root():
     text = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    page, rest = text.split("AS wheels", 1)
+    assert "\nCOPY console/web ./\nRUN npm ci " in page
+    assert "\nCOPY --from=page /src/dist console/web/dist\n" in rest
     copied = {
-        word for line in re.findall(r"^COPY (?!--from)(.*)", text, re.MULTILINE) for word in line.split()[:-1]
+        word for line in re.findall(r"^COPY (?!--from)(.*)", rest, re.MULTILINE) for word in line.split()[:-1]
     }
     project = _project()
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
