@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from commands.output import teach
+from pydantic import ValidationError
+
+from commands.output import UsageError, teach
 from commands.reach import broker
 from commands.worker import end_with_parent
+from settings import Console, Kafka
 
 if TYPE_CHECKING:
     import argparse
@@ -39,29 +42,40 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    place = broker(settings)
-    from commands.world import running  # noqa: PLC0415 - Kafka's clients take half a second to import
-    from console import serve  # noqa: PLC0415 - as above, and so does FastAPI
-    from settings import Console, Kafka  # noqa: PLC0415
-    from streams import logs  # noqa: PLC0415
+    settings = settings.model_copy(update={"kafka": _kafka(settings), "console": _console(args, settings)})
+    from console import serve  # noqa: PLC0415 - FastAPI and Kafka's clients take a second to import
+    from streams import logs  # noqa: PLC0415 - as above
 
-    kafka = settings.kafka
-    there = running(settings.data.dir)
-    if kafka.bootstrap is None and there is not None:
-        kafka = Kafka(
-            bootstrap=there.bootstrap,
-            prefix=there.prefix,
-            clock="writer" if there.clock == "writer" else "log",
-            log_id=there.log_id,
-            embedded=there.embedded,
-        )
-    asked = {"host": args.host, "port": args.port}
-    console = Console(
-        **{**settings.console.model_dump(), **{k: v for k, v in asked.items() if v is not None}}
-    )
     logs.set_up_logging(settings)
     if args.tied:
         threading.Thread(target=end_with_parent, daemon=True).start()
-    settings = settings.model_copy(update={"kafka": kafka, "console": console})
-    serve.run(settings, place.bootstrap, kafka.log_id)
+    assert settings.kafka.bootstrap is not None
+    serve.run(settings, settings.kafka.bootstrap, settings.kafka.log_id)
     return 0
+
+
+def _kafka(settings: Settings) -> Kafka:
+    """The broker of the settings, else that of the `up` that runs on the data folder. Raises UnreachableError."""
+    place = broker(settings)
+    if settings.kafka.bootstrap is not None:
+        return settings.kafka
+    from commands.world import running  # noqa: PLC0415 - as above
+
+    there = running(settings.data.dir)
+    return Kafka(
+        bootstrap=place.bootstrap,
+        prefix=place.prefix,
+        clock="writer" if place.replay else "log",
+        log_id=None if there is None else there.log_id,
+        embedded=place.embedded,
+    )
+
+
+def _console(args: argparse.Namespace, settings: Settings) -> Console:
+    asked = {"host": args.host, "port": args.port}
+    said = settings.console.model_dump() | {name: value for name, value in asked.items() if value is not None}
+    try:
+        return Console(**said)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        raise UsageError(f"--{wrong['loc'][0]} {wrong['input']}: {wrong['msg']}") from None

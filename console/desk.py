@@ -30,6 +30,9 @@ LATENCIES = 10_000
 #: How long a subscriber that comes while the log is read waits for it.
 PATIENCE_S = 5.0
 
+#: The last one of any part is that of all.
+LEVELS: tuple[wire.Level, ...] = ("ok", "warn", "bad")
+
 
 class Desk:
     """One object a console, used by one event loop. Nothing here waits but `join`."""
@@ -216,6 +219,3 @@ class Desk:
             "p99": found[round(last * 0.99)],
             "max": found[-1],
         }
-
-
-LEVELS: tuple[wire.Level, ...] = ("ok", "warn", "bad")

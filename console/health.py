@@ -109,7 +109,8 @@ class Rounds:
             why = str(error)
         except TimeoutError:
             why = f"no answer within {ANSWER_S:g} s"
-        self.desk.put_part(_part("store", "ok" if why is None else "bad", None, why))
+        level: wire.Level = "ok" if why is None else "bad" if self.past.may_be else "warn"
+        self.desk.put_part(_part("store", level, None, why))
 
     async def _ask_log(self) -> None:
         try:

@@ -19,7 +19,7 @@ from models.base import micros
 from rules.bounds import bounds_of, fields_of
 from rules.sight import allowance_us
 from sinks.contract import Query, StoreError, Unavailable
-from sinks.open import open_store
+from sinks.open import may_hold, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -78,6 +78,11 @@ class Past:
     async def close(self) -> None:
         if self._store is not None:
             await self._store.close()
+
+    @property
+    def may_be(self) -> bool:
+        """Whether there may be a store: a city that has just begun has none yet."""
+        return may_hold(self._settings)
 
     async def answers(self) -> None:
         """Return if the store answers a cheap question."""

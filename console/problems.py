@@ -22,12 +22,10 @@ def problem(told: wire.Problem) -> Response:
     return Response(told.model_dump_json(), told.status, media_type=MEDIA)
 
 
-def title_of(status: int) -> str:
-    return HTTPStatus(status).phrase
-
-
 async def of_http(_request: Request, error: HTTPException) -> Response:
-    told = wire.Problem(title=title_of(error.status_code), status=error.status_code, detail=str(error.detail))
+    told = wire.Problem(
+        title=HTTPStatus(error.status_code).phrase, status=error.status_code, detail=str(error.detail)
+    )
     return problem(told)
 
 
