@@ -31,6 +31,12 @@ function useRoute(): Route {
   return useMemo(() => parse(hash), [hash]);
 }
 
+/** The hash is the page's address, so that the link moves the focus by itself. */
+function toList(event: Event): void {
+  event.preventDefault();
+  document.querySelector<HTMLElement>('a.row[tabindex="0"]')?.focus();
+}
+
 function Tabs({ view, blind, open }: { view: Route["view"]; blind: number; open: number }) {
   const { w } = useScene();
   const tabs = [
@@ -80,7 +86,7 @@ export function App() {
     <SceneContext.Provider value={scene}>
       <div class="page" data-view={route.view}>
         <header>
-          <a class="skip" href="#list">
+          <a class="skip" href="#/" onClick={toList}>
             {w.skip}
           </a>
           <a class="brand" href="#/">
@@ -114,7 +120,13 @@ export function App() {
             onMouseLeave={() => light(null)}
             onFocusIn={(event) => light(rowOf(event))}
           >
-            <FilterBar filter={filter} alarms={model.alarms} hidden={chosen.hidden.length} set={setFilter} />
+            <FilterBar
+              filter={filter}
+              alarms={model.alarms}
+              alarmsAt={model.alarmsAt}
+              hidden={chosen.hidden.length}
+              set={setFilter}
+            />
             <List
               alarms={model.alarms}
               chosen={chosen}

@@ -1,4 +1,5 @@
 // The filters above the list: priorities with their counts, and what else narrows it; all active ones can be seen and removed.
+import { useMemo } from "preact/hooks";
 import { domainOf, topicOf, wardOf, type Known } from "./city";
 import { isActive, NO_FILTER, type Filter } from "./filters";
 import { isOpen, PRIORITIES, unacked, type Alarm, type Priority } from "./model";
@@ -21,16 +22,32 @@ function choices(city: Known, alarms: Iterable<Alarm>): { domains: string[]; war
   return { domains: sorted(domains), wards: sorted(wards) };
 }
 
+/** Of each priority: how many are open, and how many of these nobody has acknowledged. */
+function counted(alarms: Iterable<Alarm>): Record<Priority, { all: number; open: number }> {
+  const counts = Object.fromEntries(PRIORITIES.map((p) => [p, { all: 0, open: 0 }])) as ReturnType<
+    typeof counted
+  >;
+  for (const alarm of alarms) {
+    if (!isOpen(alarm)) continue;
+    counts[alarm.priority].all += 1;
+    if (unacked(alarm)) counts[alarm.priority].open += 1;
+  }
+  return counts;
+}
+
 interface Props {
   filter: Filter;
   alarms: ReadonlyMap<string, Alarm>;
+  /** Another number: the alarms have changed. */
+  alarmsAt: number;
   hidden: number;
   set: (filter: Filter) => void;
 }
 
-export function FilterBar({ filter, alarms, hidden, set }: Props) {
+export function FilterBar({ filter, alarms, alarmsAt, hidden, set }: Props) {
   const { w, lang, city } = useScene();
-  const { domains, wards } = choices(city, alarms.values());
+  const { domains, wards } = useMemo(() => choices(city, alarms.values()), [city, alarmsAt]);
+  const counts = useMemo(() => counted(alarms.values()), [alarmsAt]);
   const change = (part: Partial<Filter>) => set({ ...filter, ...part });
   const toggle = (p: Priority) => {
     const priorities = new Set(filter.priorities);
@@ -57,22 +74,21 @@ export function FilterBar({ filter, alarms, hidden, set }: Props) {
     <div class="filterbar">
       <div class="priorities" role="group" aria-label={w.priorityLabel}>
         {PRIORITIES.map((p) => {
-          const all = [...alarms.values()].filter((alarm) => alarm.priority === p && isOpen(alarm));
-          const open = all.filter(unacked).length;
+          const { all, open } = counts[p];
           return (
             <button
               key={p}
               type="button"
               class={`chip ${p}`}
               aria-pressed={filter.priorities.has(p)}
-              data-none={all.length === 0}
-              title={`${w.priority[p]}: ${w.groupCount(open, all.length)}`}
+              data-none={all === 0}
+              title={`${w.priority[p]}: ${w.groupCount(open, all)}`}
               onClick={() => toggle(p)}
             >
-              <Shape priority={p} state={open > 0 ? "UNACK" : all.length > 0 ? "ACKED" : "NORM"} size={16} />
+              <Shape priority={p} state={open > 0 ? "UNACK" : all > 0 ? "ACKED" : "NORM"} size={16} />
               <span class="sr">{w.short[p]}</span>
               <span class="num">
-                <b>{open}</b>/{all.length}
+                <b>{open}</b>/{all}
               </span>
             </button>
           );

@@ -23,10 +23,17 @@ export function isActive(filter: Filter): boolean {
   return priorities.size > 0 || state !== "open" || domain !== "" || ward !== "" || text.trim() !== "";
 }
 
+/** Folding 2,000 alarms for every letter typed would be felt; a changed alarm is another object. */
+const folded = new WeakMap<Alarm, { city: Known; text: string }>();
+
 function words(city: Known, alarm: Alarm): string {
+  const found = folded.get(alarm);
+  if (found?.city === city) return found.text;
   const places = [placeName(city, alarm, "vi"), placeName(city, alarm, "en"), wardOf(city, alarm)];
   const own = [alarm.title.vi, alarm.title.en, alarm.rule, ...Object.values(alarm.labels), alarm.alarm_id];
-  return fold([...places, ...own].join(" "));
+  const text = fold([...places, ...own].join(" "));
+  folded.set(alarm, { city, text });
+  return text;
 }
 
 export function matches(filter: Filter, city: Known, alarm: Alarm): boolean {

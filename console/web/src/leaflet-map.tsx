@@ -72,8 +72,10 @@ export function makeMap(box: HTMLElement, told: Told): CityMap {
   const dots = L.layerGroup().addTo(map);
   const marks = L.layerGroup().addTo(map);
   let shown: Shown | null = null;
-  /** The sensors and alarms by id as they are drawn, so that what did not change is left alone. */
-  let drawn = "";
+  /** What is drawn, so that what did not change is left alone: a flood of alarms must not make the map slow. */
+  const pins = new Map<string, L.Marker>();
+  let net = "";
+  let netOf: Known | null = null;
   /** Until the operator moves the map, it shows the city, or what is selected, in whatever room it has. */
   let moved = false;
   let revealed: At | null = null;
@@ -100,6 +102,9 @@ export function makeMap(box: HTMLElement, told: Told): CityMap {
 
   const drawNet = ({ city, alarms, seen, lang }: Shown) => {
     const look = looks(city.sensors.values(), seen, alarms);
+    const state = JSON.stringify([lang, ...look]);
+    if (state === net && city === netOf) return;
+    [net, netOf] = [state, city];
     lines.clearLayers();
     for (const piece of roads(city)) lines.addLayer(road(piece, look));
     dots.clearLayers();
@@ -113,7 +118,6 @@ export function makeMap(box: HTMLElement, told: Told): CityMap {
   };
 
   const drawMarks = ({ city, alarms, seen, selected, lang, w }: Shown) => {
-    marks.clearLayers();
     const points: Mark[] = [];
     const add = (id: string, at: At | null, alarm: Alarm | null) => {
       if (at === null) return;
@@ -125,7 +129,18 @@ export function makeMap(box: HTMLElement, told: Told): CityMap {
       const sensor = each.status === "blind" ? city.sensors.get(id) : undefined;
       if (sensor !== undefined) add(id, standing(sensor), null);
     }
-    for (const each of cluster(points, RADIUS)) marks.addLayer(markOf(each, city, selected, lang, w));
+    const clusters = new Map(cluster(points, RADIUS).map((each) => [signature(each, selected, lang), each]));
+    for (const [name, marker] of pins) {
+      if (clusters.has(name)) continue;
+      marks.removeLayer(marker);
+      pins.delete(name);
+    }
+    for (const [name, each] of clusters) {
+      if (pins.has(name)) continue;
+      const marker = markOf(each, city, selected, lang, w);
+      pins.set(name, marker);
+      marks.addLayer(marker);
+    }
   };
 
   const markOf = (each: Cluster, city: Known, selected: string | null, lang: Lang, w: Words): L.Marker => {
@@ -189,17 +204,7 @@ export function makeMap(box: HTMLElement, told: Told): CityMap {
 
   return {
     draw(next) {
-      const state = JSON.stringify([
-        next.lang,
-        next.selected,
-        next.city.city?.rules_version,
-        next.city.sensors.size,
-        next.alarms.map(({ alarm_id, priority, state: now, active }) => [alarm_id, priority, now, active]),
-        [...next.seen].map(([id, { status }]) => [id, status]),
-      ]);
       shown = next;
-      if (state === drawn) return;
-      drawn = state;
       drawNet(next);
       drawMarks(next);
     },
@@ -246,6 +251,22 @@ function textOf(tag: "span" | "b" | "div", text: string): HTMLElement {
   const element = document.createElement(tag);
   element.textContent = text;
   return element;
+}
+
+/** All of a cluster that can be seen; another zoom is another place of its first mark. */
+function signature({ first, alarms, blind }: Cluster, selected: string | null, lang: Lang): string {
+  const states = alarms.map(({ alarm_id, state }) => alarm_id + state);
+  return [
+    lang,
+    first.id === selected,
+    first.id,
+    first.alarm?.priority,
+    first.x,
+    first.y,
+    ...states,
+    "|",
+    ...blind,
+  ].join(" ");
 }
 
 function road({ ends, line }: Piece, look: Map<string, Look>): L.Polyline {

@@ -1,13 +1,15 @@
 // The alarm list: grouped by priority, held still under the pointer, and honest about what it does not show.
+import { Component } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { placeName, wardOf } from "./city";
+import { placeName, wardOf, type Known } from "./city";
 import type { Chosen, Filter } from "./filters";
-import { PRIORITIES, unacked, type Alarm, type Priority } from "./model";
+import { PRIORITIES, unacked, type Alarm, type Lang, type Priority } from "./model";
 import type { News } from "./news";
 import { held, layout, type Layout } from "./order";
 import { alarmLink } from "./route";
-import { number } from "./time";
-import { Age, Shape, stateWords, useScene } from "./ui";
+import { age, exact, number } from "./time";
+import { Shape, stateWords, useScene } from "./ui";
+import { WORDS } from "./words";
 
 /** Rows drawn of a group before "show more", and by each of it: 2,000 alarms stay quick. */
 const ROWS = 50;
@@ -17,45 +19,55 @@ const HOLD_MS = 60_000;
 
 interface RowProps {
   alarm: Alarm;
+  age: string;
   fresh: boolean;
   chosen: boolean;
   reachable: boolean;
+  lang: Lang;
+  city: Known;
 }
 
-function Row({ alarm, fresh, chosen, reachable }: RowProps) {
-  const { w, lang, city } = useScene();
-  const place = placeName(city, alarm, lang);
-  const ward = wardOf(city, alarm);
-  return (
-    <li>
-      <a
-        class={`row ${alarm.priority} ${alarm.state}`}
-        href={alarmLink(alarm.alarm_id)}
-        data-id={alarm.alarm_id}
-        aria-current={chosen ? "true" : undefined}
-        tabIndex={reachable ? 0 : -1}
-      >
-        <Shape priority={alarm.priority} state={alarm.state} />
-        <span class="sr">{w.priority[alarm.priority]}</span>
-        <span class="line">
-          <span class="what">{alarm.title[lang]}</span>
-          {fresh && <span class="new">{w.fresh}</span>}
-          <span class="age">
-            <Age since={alarm.raised_at} />
+/** Drawn again only when something of it changed, and not with every second: some hundred rows stand in the list. */
+class Row extends Component<RowProps> {
+  override shouldComponentUpdate(next: RowProps): boolean {
+    return (Object.keys(next) as (keyof RowProps)[]).some((name) => next[name] !== this.props[name]);
+  }
+
+  override render({ alarm, age: old, fresh, chosen, reachable, lang, city }: RowProps) {
+    const w = WORDS[lang];
+    const place = placeName(city, alarm, lang);
+    const ward = wardOf(city, alarm);
+    return (
+      <li>
+        <a
+          class={`row ${alarm.priority} ${alarm.state}`}
+          href={alarmLink(alarm.alarm_id)}
+          data-id={alarm.alarm_id}
+          aria-current={chosen ? "true" : undefined}
+          tabIndex={reachable ? 0 : -1}
+        >
+          <Shape priority={alarm.priority} state={alarm.state} />
+          <span class="sr">{w.priority[alarm.priority]}</span>
+          <span class="line">
+            <span class="what">{alarm.title[lang]}</span>
+            {fresh && <span class="new">{w.fresh}</span>}
+            <time class="age" dateTime={alarm.raised_at} title={exact(Date.parse(alarm.raised_at), lang)}>
+              {old}
+            </time>
           </span>
-        </span>
-        <span class="line">
-          <span class="where">
-            {place}
-            {ward !== null && ward !== place && <span class="ward">{ward}</span>}
+          <span class="line">
+            <span class="where">
+              {place}
+              {ward !== null && ward !== place && <span class="ward">{ward}</span>}
+            </span>
+            {alarm.revised > 0 && <span class="mark">{w.revised}</span>}
+            {alarm.peak !== null && <span class="num">{w.peak(number(alarm.peak, lang))}</span>}
+            {alarm.state !== "UNACK" && <span class="state">{stateWords(alarm, w)}</span>}
           </span>
-          {alarm.revised > 0 && <span class="mark">{w.revised}</span>}
-          {alarm.peak !== null && <span class="num">{w.peak(number(alarm.peak, lang))}</span>}
-          {alarm.state !== "UNACK" && <span class="state">{stateWords(alarm, w)}</span>}
-        </span>
-      </a>
-    </li>
-  );
+        </a>
+      </li>
+    );
+  }
 }
 
 interface GroupProps {
@@ -67,7 +79,7 @@ interface GroupProps {
 }
 
 function Group({ priority, rows, news, selected, reachable }: GroupProps) {
-  const { w } = useScene();
+  const { w, lang, now, city } = useScene();
   const [limit, setLimit] = useState(ROWS);
   if (rows.length === 0) return null;
   const open = rows.filter(unacked).length;
@@ -84,6 +96,9 @@ function Group({ priority, rows, news, selected, reachable }: GroupProps) {
           <Row
             key={alarm.alarm_id}
             alarm={alarm}
+            age={age(now - Date.parse(alarm.raised_at), lang)}
+            lang={lang}
+            city={city}
             fresh={news.has(alarm.alarm_id)}
             chosen={alarm.alarm_id === selected}
             reachable={alarm.alarm_id === reachable}
