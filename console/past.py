@@ -41,6 +41,9 @@ HOUR, DAY = 60 * MINUTE, 1440 * MINUTE
 #: A store that is not there yet, or that is away, is asked again.
 AGAIN_S = 2.0
 
+#: How long the first snapshot may wait for the store.
+RECALL_S = 2.0
+
 #: One answer of the history looks at no more alarms than these, the newest.
 MOST_LOOKED_AT = 5_000
 _SLICE = 100
@@ -66,6 +69,7 @@ class Past:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._store: Store | None = None
+        self._recalled = False
 
     async def _ask(self, question: Callable[[Store], Awaitable[Any]]) -> Any:
         try:
@@ -90,13 +94,26 @@ class Past:
 
     # --- at start -----------------------------------------------------------------------------------------------
 
+    async def recall(self, desk: Desk) -> None:
+        """Put on the desk what the store knows, if it answers at once: before anybody is told.
+
+        Else all sensors of a city that has run for long would be blind for a moment.
+        """
+        with contextlib.suppress(NoStoreError, TimeoutError):
+            async with asyncio.timeout(RECALL_S):
+                await self._tell_alarms(desk)
+                await self._tell_sensors(desk)
+            self._recalled = True
+
     async def tell(self, desk: Desk) -> None:
-        """Put on the desk what the store knows: alarms after the log, sensors when the registry is known.
+        """The same for a store that is not there yet: alarms after the log, sensors when the registry is known.
 
         Of a log that cannot be read the store's alarms are better than none.
         """
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(desk.loaded.wait(), PATIENCE_S)
+        if self._recalled:
+            return
         await self._until(self._tell_alarms, desk)
         await desk.loaded.wait()
         await self._until(self._tell_sensors, desk)

@@ -81,7 +81,7 @@ async def _run(settings: Settings, bootstrap: str, log_id: str | None) -> None:
     )
     server = _Server(config, desk)
     rounds = [
-        asyncio.create_task(Tail(settings, bootstrap, desk).run()),
+        asyncio.create_task(Tail(settings, bootstrap, desk, past).run()),
         asyncio.create_task(Rounds(settings, bootstrap, desk, past).run()),
         asyncio.create_task(past.tell(desk)),
         asyncio.create_task(_every(SEEN_S, desk.tell_seen)),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from console.desk import Desk
+    from console.past import Past
     from settings import Settings
 
 log = logging.getLogger("citywatch.console")
@@ -38,8 +39,8 @@ MOST_BEHIND = 50_000
 class Tail:
     """Two readers, so that no flood of events delays an alarm. Each is opened again when its broker went away."""
 
-    def __init__(self, settings: Settings, bootstrap: str, desk: Desk) -> None:
-        self.bootstrap, self.prefix, self.desk = bootstrap, settings.kafka.prefix, desk
+    def __init__(self, settings: Settings, bootstrap: str, desk: Desk, past: Past) -> None:
+        self.bootstrap, self.prefix, self.desk, self.past = bootstrap, settings.kafka.prefix, desk, past
         self._next: dict[TopicPartition, int] = {}
 
     async def run(self) -> None:
@@ -82,6 +83,7 @@ class Tail:
                 self.desk.alarms.begin(begins[state])
                 for place in (rules, state, history):  # rules first: alarms are said by them
                     await self._read_to(reader, place, ends[place], takes[place.topic])
+                await self.past.recall(self.desk)
                 self.desk.ready()
             while True:
                 await self._take(reader, takes)
@@ -123,6 +125,7 @@ class Tail:
             for record in records:
                 takes[place.topic](record)
             self._next[place] = records[-1].offset + 1
+        await asyncio.sleep(0)  # records that wait already would come without a pause
         self.desk.lags["alarms"] = await self._behind(reader, self._next)
         if only:  # what a position passed over, as compaction leaves it
             for place in only:
@@ -189,6 +192,7 @@ class Tail:
                 found = await reader.getmany(timeout_ms=500, max_records=SLICE)
                 for place, records in found.items():
                     self._hear(names[place.topic], records)
+                await asyncio.sleep(0)  # as above
                 behind = await self._behind(reader, places)
                 self.desk.lags["sources"] = behind
             log.warning("%d events behind: going on at the end of the log", behind)

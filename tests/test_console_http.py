@@ -569,6 +569,25 @@ async def test_what_the_log_no_longer_has_comes_from_the_store(city):
 
 
 @ran
+async def test_what_the_store_knows_is_there_before_anybody_is_told(city):
+    key = next(s.key for s in RULES.registry.of(FLOW))
+    async with city() as c:
+        now = c.desk.now()
+        await c.past.recall(c.desk)
+        assert list(c.desk.alarms.all()) == [], "there is no store yet, and that takes no time"
+        days_ago = flows()[1]._replace(time=now - 3 * 1440 * MINUTE, tags=(("segment_id", key),))
+        await c.hold(points=[days_ago], records=[stored("open")])
+        await c.past.recall(c.desk)
+        c.desk.look()
+        shown = {s.id: s for s in c.desk.sensors.shown()}[f"{FLOW}|{key}"]
+        assert (shown.status, shown.at) == ("blind", moment(days_ago.time)), (
+            "since when it is silent is known"
+        )
+        assert [a.alarm_id for a in c.desk.alarms.all()] == ["open"]
+        await asyncio.wait_for(c.past.tell(c.desk), 1)
+
+
+@ran
 async def test_alarms_left_open_are_those_of_the_log_before_this_one(city):
     def ledger(log, minutes):
         line = counted()
