@@ -27,9 +27,9 @@ Kept = Literal["alarm_event", "alarm", "rejected", "ledger"]
 class Point(NamedTuple):
     """One observation in a store.
 
-    Identity is (measurement, tags, late, time, event_id); writing it again replaces it. `event_id` is empty for
-    samples, so that a series has one value at a time. Fields hold no None: what is absent is not there.
-    What every store refuses is in `refusal`.
+    Identity is (measurement, tags, late, time, event_id); writing it again replaces it, unless it is an event of a lower
+    `revision`. `event_id` is empty for samples, so that a series has one value at a time: the last written, whatever its
+    revision. Fields hold no None: what is absent is not there. What every store refuses is in `refusal`.
     """
 
     measurement: str
@@ -38,6 +38,7 @@ class Point(NamedTuple):
     fields: tuple[tuple[str, Value], ...]
     event_id: str = ""
     late: bool = False
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,8 @@ class StoreError(Exception):
 class Store(Protocol):
     """Everything is idempotent. Raises `Unavailable`, or `Rejected` after having stored all the other points.
 
-    A batch is stored whole or, when `Unavailable` is raised, may be sent again whole. A field keeps the type it had
+    A batch is stored whole or, when `Unavailable` is raised, may be sent again whole. InfluxDB compares revisions within
+    a batch only. A field keeps the type it had
     first (number, text or truth); a point that brings another is refused. `keep` of an alarm or a ledger line with
     a lower `position` in its body than the one kept is dropped: a worker that slept may repeat the past. `kept`
     gives the newest `limit` records, oldest of them first; `where` says what names of their bodies must be, as text.
@@ -163,7 +165,7 @@ def refusal(point: Point) -> str | None:
 
 def refusal_of_values(point: Point) -> str | None:
     """The part of `refusal` that differs from point to point of one series with the same fields."""
-    _, _, time, fields, event_id, _ = point
+    _, _, time, fields, event_id, _, _ = point
     if type(time) is not int or not _EARLIEST < time < _LATEST:
         return f"time {time} is no microsecond between the years 1677 and 2262"
     if event_id and not _is_text(event_id):

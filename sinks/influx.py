@@ -109,7 +109,8 @@ class InfluxStore:
                 refused.append((point, why))
             else:
                 place, said = line.line(point)
-                lines[place] = (said, point)
+                if place not in lines or not point.event_id or point.revision >= lines[place][1].revision:
+                    lines[place] = (said, point)
         refused += await self._send(list(lines.values()))
         if refused:
             raise Rejected(refused)

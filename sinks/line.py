@@ -69,7 +69,7 @@ def ns_of(time: Micros, event_id: str) -> int:
 
 def line(point: Point) -> tuple[Place, str]:
     """A point that `refusal` has nothing against, as its place and its line."""
-    measurement, tags, time, fields, event_id, late = point
+    measurement, tags, time, fields, event_id, late, _ = point
     key = series(measurement, tags, late)
     ns = ns_of(time, event_id) if event_id else time * 1000
     said = names = ""

@@ -30,8 +30,8 @@ def pointer(
     _check(event, fields, tags)
     own = tuple(name for name in (*tags, *fields) if name not in PLACE_FIELDS or name in event.public())
     needs_place = len(own) < len(tags) + len(fields)
-    read = attrgetter("observed_at", "event_id", "quality", "place", *own)
-    layout = ("observed_at", "event_id", "quality", "place", *own, *(n for n in PLACE_FIELDS if n not in own))
+    read = attrgetter(*_ENVELOPE, *own)
+    layout = (*_ENVELOPE, *own, *(n for n in PLACE_FIELDS if n not in own))
     pick_tags, pick_fields = _picker(layout, tags), _picker(layout, fields)
     tagged = lru_cache(maxsize=1 << 16)(partial(_tagged, tags))  # one entry a series
     says_quality = "quality" in (*tags, *fields)
@@ -39,7 +39,7 @@ def pointer(
 
     def point(found: Event, late: bool) -> Point:
         values = read(found)
-        at, event_id, quality, place = values[:4]
+        at, event_id, revision, quality, place = values[:5]
         if needs_place:
             values += _NOWHERE if place is None else _read_place(place)
         kept = pick_fields(values)
@@ -48,12 +48,13 @@ def pointer(
             stored = tuple([(name, _value(value)) for name, value in stored if value is not None])
         if not stored or (quality != "good" and not says_quality):
             stored += (("quality", quality),)
-        id_ = event_id if is_event else ""
-        return _point((measurement, tagged(pick_tags(values)), micros(at), stored, id_, late))
+        id_, corrects = (event_id, revision) if is_event else ("", 0)
+        return _point((measurement, tagged(pick_tags(values)), micros(at), stored, id_, late, corrects))
 
     return point
 
 
+_ENVELOPE = ("observed_at", "event_id", "revision", "quality", "place")
 _NOWHERE = (None,) * len(PLACE_FIELDS)
 _read_place = attrgetter(*PLACE_FIELDS)
 _STORED = frozenset({float, str, bool})

@@ -53,6 +53,9 @@ _SCHEMA = (
 #: How many points of a measurement have been let go because of their age: the ledger counts what was stored.
 _AGED = "CREATE TABLE IF NOT EXISTS _aged (measurement TEXT, late INTEGER, points INTEGER, PRIMARY KEY (measurement, late))"
 
+#: Which revision of an event a row is. Tables of before there was such a column get it when something is written to them.
+_REVISION = "_revision INTEGER NOT NULL DEFAULT 0"
+
 #: FULL, so that what is acknowledged survives a power cut and not only SIGKILL: one sync a batch of 5,000 was not
 #: measurable (155,000 to 163,000 upserts/s with either). The limit on the journal gives back the disk after a reader
 #: that took long.
@@ -166,9 +169,14 @@ class _Table:
     rows: list[tuple[Any, ...]] = field(default_factory=list)
 
     def insert(self) -> str:
-        columns = ["_series", "late", "time", "event_id", *map(_quoted, self.types)]
+        own = ["_revision", *map(_quoted, self.types)]
+        columns = ["_series", "late", "time", "event_id", *own]
         marks = ", ".join("?" * len(columns))
-        return f"INSERT OR REPLACE INTO {_quoted(self.name)} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
+        return (
+            f"INSERT INTO {_quoted(self.name)} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
+            f" ON CONFLICT DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in own)}"
+            " WHERE excluded._revision >= _revision OR event_id = ''"
+        )
 
 
 class _File:
@@ -302,7 +310,7 @@ class _File:
 
     def _add(self, point: Point) -> str | None:
         """Put the point's row with those that wait, or say why there can be none."""
-        measurement, tags, time, fields, event_id, late = point
+        measurement, tags, time, fields, event_id, late, revision = point
         table = self._tables.get(measurement)
         shape = (tuple([name for name, _ in fields]), tuple([type(value) for _, value in fields]))
         if table is None or tags not in table.series or shape not in table.places:
@@ -319,7 +327,9 @@ class _File:
             values = [float(value) if type(value) is int else value for value in values]
         values.append(None)
         places = table.places[shape]
-        table.rows.append((table.series[tags], late, time, event_id, *[values[place] for place in places]))
+        table.rows.append(
+            (table.series[tags], late, time, event_id, revision, *[values[place] for place in places])
+        )
         return None
 
     def _flush(self, table: _Table) -> None:
@@ -332,11 +342,17 @@ class _File:
         if not types:
             self._db.execute(
                 f"CREATE TABLE IF NOT EXISTS {_quoted(measurement)} (_series INTEGER NOT NULL, late INTEGER NOT NULL,"
-                " time INTEGER NOT NULL, event_id TEXT NOT NULL, PRIMARY KEY (_series, late, time, event_id))"
-                " WITHOUT ROWID"
+                f" time INTEGER NOT NULL, event_id TEXT NOT NULL, {_REVISION},"
+                " PRIMARY KEY (_series, late, time, event_id)) WITHOUT ROWID"
             )
+        elif not self._has_revisions(measurement):
+            self._db.execute(f"ALTER TABLE {_quoted(measurement)} ADD COLUMN {_REVISION}")
         table = self._tables[measurement] = _Table(measurement, types)
         return table
+
+    def _has_revisions(self, measurement: str) -> bool:
+        asked = "SELECT 1 FROM pragma_table_info(?) WHERE name = '_revision'"
+        return self._db.execute(asked, (measurement,)).fetchone() is not None
 
     def _types(self, measurement: str) -> dict[str, Type]:
         found = self._db.execute(

@@ -228,6 +228,25 @@ class StoreContract(ABC):
 
         assert [row.fields for row in self.tell(story)] == [{"speed_kmh": 32.0}]
 
+    def test_an_older_revision_does_not_replace_a_newer_one_of_its_batch(self):
+        newest = incident("a", injured=3.0)._replace(revision=2)
+        others = [incident("a", injured=float(n))._replace(revision=n) for n in (0, 1)]
+
+        async def story(store):
+            await store.write([newest, *others])
+            await store.write([incident("b", injured=1.0), incident("b", injured=4.0)])
+            rows = await store.read(Query("traffic_incident"))
+            return {row.fields["event_id"]: row.fields["injured"] for row in rows}
+
+        assert self.tell(story) == {"a": 3.0, "b": 4.0}
+
+    def test_of_two_samples_of_one_moment_the_last_one_counts_whatever_its_revision(self):
+        async def story(store):
+            await store.write([flow(1.0)._replace(revision=5), flow(2.0)])
+            return await store.read(Query("traffic_flow"))
+
+        assert [row.fields for row in self.tell(story)] == [{"speed_kmh": 2.0}]
+
     def test_the_order_of_tags_is_no_difference(self):
         async def story(store):
             await store.write([flow(1.0), flow(2.0, tags=HALONG[::-1])])

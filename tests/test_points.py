@@ -58,18 +58,25 @@ def test_a_sample_is_tagged_by_its_series_and_bears_no_event_id():
         (("speed_kmh", 31.5),),
         "",
         False,
+        0,
     )
     assert found.measurement == "points_loop"
 
 
-def test_an_event_is_tagged_by_what_is_bounded_and_bears_its_id():
+def test_an_event_is_tagged_by_what_is_bounded_and_bears_its_id_and_revision():
     event = Crash(
-        event_id="e9", source_id="s", observed_at=AT, crash_id="c7", injured=2, place=Place(ward="Hạ Long")
+        event_id="e9",
+        source_id="s",
+        observed_at=AT,
+        crash_id="c7",
+        injured=2,
+        place=Place(ward="Hạ Long"),
+        revision=3,
     )
     found = pointer(Crash, ("crash_id", "injured"), ("ward",))(event, True)
     assert found.tags == (("ward", "Hạ Long"),)
     assert found.fields == (("crash_id", "c7"), ("injured", 2.0))
-    assert (found.event_id, found.late) == ("e9", True)
+    assert (found.event_id, found.late, found.revision) == ("e9", True, 3)
 
 
 def test_numbers_are_floats_and_truth_stays_truth():

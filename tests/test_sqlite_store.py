@@ -265,6 +265,32 @@ def test_a_reader_reads_what_a_closed_writer_left(path):
     assert [row.fields for row in rows] == [{"speed_kmh": 2.0}]
 
 
+# ---- corrections
+
+
+def corrected(revision):
+    point = Point("traffic_incident", (("category", "collision"),), T0, (("injured", float(revision)),), "a")
+    return point._replace(revision=revision)
+
+
+def test_an_older_revision_that_comes_later_changes_nothing(path):
+    for order in itertools.permutations((0, 1, 2)):
+        for revision in order:
+            run(path, lambda store, revision=revision: store.write([corrected(revision)]))
+        (row,) = run(path, lambda store: store.read(Query("traffic_incident")))
+        assert row.fields == {"event_id": "a", "injured": 2.0}
+
+
+def test_a_table_of_before_there_were_revisions_gets_them_with_the_next_event(path):
+    run(path, lambda store: store.write([corrected(0)]))
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE traffic_incident DROP COLUMN _revision")
+    assert len(run(path, lambda store: store.read(Query("traffic_incident")), read_only=True)) == 1
+    run(path, lambda store: store.write([corrected(1)]))
+    (row,) = run(path, lambda store: store.read(Query("traffic_incident")))
+    assert row.fields == {"event_id": "a", "injured": 1.0}
+
+
 # ---- what grows old
 
 
