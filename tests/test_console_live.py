@@ -184,6 +184,40 @@ def test_who_reads_too_slowly_is_cut_off_and_resumes_without_a_gap(broker, conso
     asyncio.run(go())
 
 
+def test_what_the_log_forgot_before_it_was_read_is_told_and_everything_anew(broker, console):
+    async def go():
+        browser = Listening(console.base)
+        await browser.until(is_snapshot)
+        console.process.send_signal(signal.SIGSTOP)
+        many = 12_000  # 11 MB; a partition keeps 5
+        async with clients.Feeder(broker.bootstrap) as feeder:
+            for n in range(many):
+                value = an_alarm(f"a{n % 50}", n).model_dump_json(exclude_none=True).encode()
+                await feeder.send(
+                    "city.alarm.state.v1", b"k", value, [], time.time_ns() // 10**6, partition=0
+                )
+        console.process.send_signal(signal.SIGCONT)
+        await browser.until(
+            lambda told: any(
+                a["position"] == many - 1 for a in told.data.get("alarms", [told.data]) if "position" in a
+            )
+        )
+        offsets = [int(told.id.rpartition("/")[2]) for told in browser.got if told.id is not None]
+        gaps = [
+            told.event
+            for told, offset, before in zip(
+                [t for t in browser.got if t.id is not None][1:], offsets[1:], offsets, strict=False
+            )
+            if offset > before + 1
+        ]
+        assert set(gaps) <= {"snapshot"}, "what was passed over is never hidden"
+        assert "has forgotten" in console.log()
+        shown = (await console.ask("/api/alarms")).json()["alarms"]
+        assert sorted(a["position"] for a in shown) == list(range(many - 50, many))
+
+    asyncio.run(go())
+
+
 def test_an_acknowledgement_is_in_the_log_when_it_is_answered_and_only_the_first_counts(broker, console):
     async def go():
         async with alarm_plane(broker.bootstrap) as say:
