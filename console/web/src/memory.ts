@@ -1,4 +1,4 @@
-// What this machine remembers of the operator: the language and the name. Where storage is barred, nothing is remembered.
+// What this machine remembers of the operator: the language, the name, a notice that was read. Where storage is barred, nothing is remembered.
 import type { Lang } from "./model";
 
 function read(key: string): string | null {
@@ -28,5 +28,8 @@ export function language(): Lang {
 }
 
 export const rememberLanguage = (lang: Lang): void => write("language", lang);
+/** The log whose left open alarms the operator has taken note of. */
+export const readLog = (): string | null => read("left-open");
+export const rememberLog = (id: string): void => write("left-open", id);
 export const actor = (): string => read("actor") ?? "";
 export const rememberActor = (name: string): void => write("actor", name);

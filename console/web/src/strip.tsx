@@ -1,4 +1,6 @@
 // The health strip: whether what the page shows can be believed, in one line; and in words across the page if not.
+import { useState } from "preact/hooks";
+import { readLog, rememberLog } from "./memory";
 import { isOld, SILENT_MS, type Health, type Link, type Part } from "./model";
 import { age, clock, date, exact, moment, number } from "./time";
 import { useScene } from "./ui";
@@ -41,6 +43,7 @@ export function HealthStrip({ health, old }: { health: Health | null; old: boole
   const { w } = useScene();
   if (health === null) return <ul class="health" aria-label={w.data} />;
   const blind = health.sensors["blind"] ?? 0;
+  const waiting = health.sensors["waiting"] ?? 0;
   const all = Object.values(health.sensors).reduce((sum, each) => sum + each, 0);
   return (
     <ul class="health">
@@ -51,7 +54,9 @@ export function HealthStrip({ health, old }: { health: Health | null; old: boole
       <li class="part blindcount" data-level={blind > 0 ? "blind" : "ok"}>
         <a href="#/blind">
           <span class="ring" aria-hidden="true" />
-          <b>{blind > 0 ? w.notSeen(blind, all) : w.allSeen(all)}</b>
+          <b>
+            {blind > 0 ? w.notSeen(blind, all) : waiting > 0 ? w.seenOf(all - waiting, all) : w.allSeen(all)}
+          </b>
         </a>
       </li>
     </ul>
@@ -85,7 +90,10 @@ export function Clock() {
 
 /** What an operator must know before believing the list, the gravest first. */
 export function Banners({ health, link }: { health: Health | null; link: Link }) {
-  const { w, lang } = useScene();
+  const { w, lang, city } = useScene();
+  /** That alarms were left open is told once a log. */
+  const [read, setRead] = useState(readLog);
+  const log = city.city?.log_id ?? null;
   const old = isOld(link, Date.now());
   const bad = health?.parts.filter((part) => part.level === "bad") ?? [];
   const since = moment(Math.min(link.heard, Date.now() - SILENT_MS), Date.now(), lang, true);
@@ -97,9 +105,12 @@ export function Banners({ health, link }: { health: Health | null; link: Link })
           {w.bad[part.id]} {part.behind_s !== null && w.behindFor(age(part.behind_s * 1000, lang))}
         </p>
       ))}
-      {health !== null && health.left_open > 0 && (
+      {health !== null && health.left_open > 0 && log !== null && read !== log && (
         <p class="banner mild">
           {w.leftOpen(health.left_open)}. <a href="#/history?span=week&ended=1">{w.look}</a>
+          <button type="button" class="plain" onClick={() => (rememberLog(log), setRead(log))}>
+            {w.dismiss}
+          </button>
         </p>
       )}
     </div>

@@ -9,7 +9,6 @@ const en = {
   map: "Map",
   blindView: "Not seen",
   history: "History",
-  list: "List",
   language: "Language",
   close: "Close",
   back: "Back to the list",
@@ -35,6 +34,7 @@ const en = {
   behind: (age: string) => `behind ${age}`,
   notSeen: (blind: number, all: number) => `${blind} of ${all} not seen`,
   allSeen: (all: number) => `all ${all} seen`,
+  seenOf: (seen: number, all: number) => `${seen} of ${all} seen, none missed`,
   live: "live",
   connecting: "connecting…",
   reconnecting: (since: string) => `reconnecting since ${since}`,
@@ -49,6 +49,7 @@ const en = {
   behindFor: (age: string) => `Behind by ${age}.`,
   leftOpen: (n: number) => `${many(n, "alarm was", "alarms were")} still raised when the previous log ended`,
   look: "Look",
+  dismiss: "Noted, hide",
 
   // List
   priority: {
@@ -126,7 +127,6 @@ const en = {
   timeline: "Timeline",
   evidence: "Evidence",
   chart: "Chart",
-  facts: "Facts",
   certaintyLabel: "Certainty",
   severityLabel: "Severity",
   urgencyLabel: "Urgency",
@@ -260,7 +260,6 @@ const vi: Words = {
   map: "Bản đồ",
   blindView: "Mất tín hiệu",
   history: "Lịch sử",
-  list: "Danh sách",
   language: "Ngôn ngữ",
   close: "Đóng",
   back: "Về danh sách",
@@ -285,6 +284,7 @@ const vi: Words = {
   behind: (age) => `chậm ${age}`,
   notSeen: (blind, all) => `${blind}/${all} điểm mất tín hiệu`,
   allSeen: (all) => `đủ tín hiệu ${all} điểm`,
+  seenOf: (seen, all) => `${seen}/${all} điểm có tín hiệu, không mất điểm nào`,
   live: "trực tiếp",
   connecting: "đang kết nối…",
   reconnecting: (since) => `mất kết nối từ ${since}, đang nối lại`,
@@ -300,6 +300,7 @@ const vi: Words = {
   behindFor: (age) => `Chậm ${age}.`,
   leftOpen: (n) => `${n} báo động vẫn còn mở khi phiên dữ liệu trước kết thúc`,
   look: "Xem",
+  dismiss: "Đã biết, ẩn",
 
   priority: {
     P1: "P1 · khẩn cấp",
@@ -371,7 +372,6 @@ const vi: Words = {
   timeline: "Diễn biến",
   evidence: "Bằng chứng",
   chart: "Biểu đồ",
-  facts: "Thông tin",
   certaintyLabel: "Độ chắc chắn",
   severityLabel: "Mức nghiêm trọng",
   urgencyLabel: "Mức khẩn trương",
