@@ -262,7 +262,7 @@ class Past:
         measurement = "" if rule is None else rule.event.topic.measurement
         width: Micros | None = None
         rows: list[Row] = []
-        if rule is not None and fields:
+        if rule is not None and fields and self.may_be:
             where = tuple(alarm.labels.items())
             width, rows = await self._series(measurement, where, fields, from_, to)
         return wire.Chart(

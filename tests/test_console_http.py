@@ -13,7 +13,7 @@ from cli_world import MINUTE, T0, counted, flows
 from cli_world import alarm as stored
 
 from console import app as module
-from console import hub, orders, wire
+from console import hub, orders, past, wire
 from console.app import MOST_BYTES, create
 from console.desk import Desk
 from console.guard import HEADERS
@@ -56,13 +56,13 @@ def city(tmp_path):
     @asynccontextmanager
     async def open_(names=(), host="127.0.0.1", **kafka):
         settings = Settings.model_validate({"data": {"dir": tmp_path}, "kafka": kafka})
-        desk, past = Desk(settings, "log"), Past(settings)
+        desk, here = Desk(settings, "log"), Past(settings)
         desk.put_rules(0, RULES, T0)
         desk.alarms.begin(0)
         desk.ready()
-        asked = Orders(settings, "nowhere:1", desk, past)
+        asked = Orders(settings, "nowhere:1", desk, here)
         producer = asked._producer = Producer()
-        app = create(desk, past, asked, host, names)
+        app = create(desk, here, asked, host, names)
         transport = httpx.ASGITransport(app)
 
         async def hold(points=(), records=()):
@@ -78,9 +78,9 @@ def city(tmp_path):
 
         async with httpx.AsyncClient(transport=transport, base_url=HOST) as client:
             yield SimpleNamespace(
-                desk=desk, past=past, orders=asked, producer=producer, client=client, hold=hold, say=say
+                desk=desk, past=here, orders=asked, producer=producer, client=client, hold=hold, say=say
             )
-        await past.close()
+        await here.close()
 
     return open_
 
@@ -604,14 +604,22 @@ async def test_alarms_left_open_are_those_of_the_log_before_this_one(city):
         assert (await c.client.get("/api/health")).json()["left_open"] == 2
 
 
-@ran
-async def test_a_store_that_comes_later_is_waited_for(city):
-    async with city() as c:
-        telling = asyncio.create_task(c.past.tell(c.desk))
-        await asyncio.sleep(0)
-        await c.hold(records=[stored("open")])
-        await asyncio.wait_for(telling, 10)
-        assert [a.alarm_id for a in c.desk.alarms.all()] == ["open"]
+def test_a_store_that_comes_later_is_waited_for(city, monkeypatch):
+    monkeypatch.setattr(past, "AGAIN_S", 0.05)
+
+    async def go():
+        async with city() as c:
+            c.say(0, "a", labels={"segment_id": "s1"})
+            assert (await c.client.get("/api/alarms/a/chart")).json()["lines"] == [], (
+                "there is none of it yet"
+            )
+            telling = asyncio.create_task(c.past.tell(c.desk))
+            await asyncio.sleep(0)
+            await c.hold(records=[stored("open")])
+            await asyncio.wait_for(telling, 10)
+            assert {a.alarm_id for a in c.desk.alarms.all()} == {"a", "open"}
+
+    asyncio.run(go())
 
 
 # --- the stream ---------------------------------------------------------------------------------------------------
