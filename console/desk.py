@@ -183,7 +183,7 @@ class Desk:
         try:
             await asyncio.wait_for(self.loaded.wait(), PATIENCE_S)
         except TimeoutError:
-            self.look()  # the broker is away: what the store knew is told, and all again when it is back
+            self.tell_seen()  # the broker is away: what the store knew is told, and all again when it is back
         subscriber = hub.Subscriber()
         missed = self.alarms.since(place) if self.loaded.is_set() else None
         if missed is not None:

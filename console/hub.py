@@ -16,16 +16,13 @@ if TYPE_CHECKING:
 #: What may wait for one subscriber. A browser that is further behind is cut off and resumes by the id it has.
 MOST_FRAMES, MOST_BYTES = 5_000, 8 * 1024 * 1024
 
-RETRY_MS = 1_000
-
-#: The first words to every subscriber: how soon to come back.
-HELLO = format_sse_event(retry=RETRY_MS, comment="citywatch")
+#: The first words to every subscriber: to come back after a second.
+HELLO = format_sse_event(retry=1_000, comment="citywatch")
 
 
-def frame(event: str, data: BaseModel | bytes, id_: str | None = None) -> bytes:
+def frame(event: str, data: BaseModel, id_: str | None = None) -> bytes:
     """An event of the stream as it goes out."""
-    text = data.decode() if isinstance(data, bytes) else data.model_dump_json(by_alias=True)
-    return format_sse_event(event=event, data_str=text, id=id_)
+    return format_sse_event(event=event, data_str=data.model_dump_json(by_alias=True), id=id_)
 
 
 class Subscriber:
