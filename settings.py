@@ -54,7 +54,7 @@ class Kafka(_Part):
 class Store(_Part):
     path: Path | None = Field(None, description="of the SQLite store; none: store.sqlite in the data folder")
     retention_days: int = Field(
-        0, ge=0, le=36500, description="for which the SQLite store keeps points; 0: for ever"
+        0, ge=0, le=36500, description="for which the SQLite store keeps points and rejects; 0: for ever"
     )
 
 

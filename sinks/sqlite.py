@@ -100,8 +100,8 @@ _ORDERED: frozenset[Kept] = frozenset({"alarm", "ledger"})
 class SqliteStore:
     """`Store` on one file. Raises `StoreError` when the file is not ours, or is not there for a reader.
 
-    Points observed more than `retention_days` ago are let go while others are written (0: none is); `count` goes on
-    counting them. The blocking work is done by one thread of its own, which also owns the connection.
+    Points observed, and rejects stamped, more than `retention_days` ago are let go while others are written (0: none is);
+    `count` and `tally` go on counting them. The blocking work is done by one thread of its own, which also owns the connection.
     """
 
     def __init__(self, path: Path | str, *, read_only: bool = False, retention_days: int = 0) -> None:
@@ -396,6 +396,7 @@ class _File:
         if not self._aging:
             if time.monotonic() < self._aging_at:
                 return
+            self._strip_rejects(time.time_ns() // 1000 - self._retention_us)
             self._aging = self._db.execute("SELECT measurement, id FROM _series").fetchall()
             self._aging_at = time.monotonic() + _AGING_EVERY_S
         before, left = time.time_ns() // 1000 - self._retention_us, _AGING_POINTS
@@ -422,6 +423,15 @@ class _File:
                 (measurement, late, gone),
             )
         return gone
+
+    def _strip_rejects(self, before: Micros) -> None:
+        """Of rejects that have grown too old only what the ledger counts stays, and not what a source once sent."""
+        cells = ", ".join(f"'{name}', json_extract(body, '$.{name}')" for name in ("topic", "reason", "file"))
+        self._db.execute(
+            f"UPDATE OR REPLACE _record SET kind = ?, body = json_object({cells}) WHERE rowid IN"  # noqa: S608 - names of ours
+            " (SELECT rowid FROM _record WHERE kind = 'rejected' AND time < ? ORDER BY time LIMIT ?)",
+            (_gone("rejected"), before, _AGING_POINTS),
+        )
 
     # Points out
 
@@ -539,10 +549,15 @@ class _File:
         groups = ", ".join(str(n + 1) for n in range(len(by)))
         with self._transaction("BEGIN"):
             found = self._db.execute(
-                f"SELECT {cells}, count(*) FROM _record WHERE kind = ? GROUP BY {groups}",  # noqa: S608 - numbers
-                [*map(_inside, by), kind],
+                f"SELECT {cells}, count(*) FROM _record WHERE kind IN (?, ?) GROUP BY {groups}",  # noqa: S608 - numbers
+                [*map(_inside, by), kind, _gone(kind)],
             ).fetchall()
         return {tuple(values): count for *values, count in found}
+
+
+def _gone(kind: str) -> str:
+    """What records of a kind are kept as when only their count matters any more."""
+    return f"{kind}_gone"
 
 
 def _inside(name: str) -> str:

@@ -365,6 +365,32 @@ def test_much_that_is_old_goes_in_pieces_while_others_are_written(keeping, monke
     assert counts[-1] == 0
 
 
+def test_rejects_that_have_grown_old_lose_their_bytes_and_are_still_counted(keeping, monkeypatch):
+    monkeypatch.setattr(sqlite, "_AGING_EVERY_S", 0)
+    now = time.time_ns() // 1000
+    body = {"topic": "t", "reason": "not_json", "bytes": "c2VjcmV0"}
+    records = [
+        Record("rejected", "old", now - 8 * DAY, body),
+        Record("rejected", "file", now - 9 * DAY, {**body, "file": "a.csv"}),
+        Record("rejected", "new", now, body),
+        Record("alarm", "old", now - 800 * DAY, {"active": False}),
+    ]
+
+    async def story(store):
+        for _ in range(2):  # a worker that was killed does it again
+            await store.keep(records)
+            await store.write(aged(1, 0))
+        kept = [r.id for kind in ("rejected", "alarm") for r in await store.kept(kind)]
+        by = [await store.tally("rejected", ("topic", name)) for name in ("file", "reason")]
+        return kept, by, await store.tally("alarm", ("active",))
+
+    kept, (by_file, by_reason), alarms = keeping(story, 7)
+    assert kept == ["new", "old"]
+    assert by_file == {("t", None): 2, ("t", "a.csv"): 1}
+    assert by_reason == {("t", "not_json"): 3}
+    assert alarms == {("0",): 1}
+
+
 def test_what_grows_old_while_the_store_is_open_gets_its_turn(keeping, monkeypatch):
     monkeypatch.setattr(sqlite, "_AGING_EVERY_S", 0)
 
