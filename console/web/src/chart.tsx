@@ -4,7 +4,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import type { Lang } from "./model";
 import { fieldName, unitOf } from "./names";
-import { cited, gapped, interval, range } from "./series";
+import { boundLines, cited, gapped, interval, range } from "./series";
 import { age, exact, moment, number, ZONE } from "./time";
 import { Failure, useLoad, useScene } from "./ui";
 import type { Alarm, Bound, Chart, Evidence, Line } from "./wire";
@@ -41,9 +41,9 @@ function beneath(box: Element, { alarm, chart, lang, w }: Drawn, bounds: Bound[]
     ctx.fillRect(from, bbox.top, Math.max(to - from, scale), bbox.height);
     ctx.font = `${11 * scale}px "Inter Variable", sans-serif`;
     ctx.textBaseline = "bottom";
-    for (const { value, operator, priority, when } of bounds) {
+    for (const { value, operator, priorities, when } of boundLines(bounds)) {
       const y = valToPos(value, "y", true);
-      const colour = style(box, `--${priority.toLowerCase()}-text`);
+      const colour = style(box, `--${priorities[0]?.toLowerCase()}-text`);
       ctx.strokeStyle = ctx.fillStyle = colour;
       ctx.lineWidth = scale;
       ctx.setLineDash(when === "raise" ? [] : [4 * scale, 3 * scale]);
@@ -51,7 +51,8 @@ function beneath(box: Element, { alarm, chart, lang, w }: Drawn, bounds: Bound[]
       ctx.moveTo(bbox.left, y);
       ctx.lineTo(bbox.left + bbox.width, y);
       ctx.stroke();
-      const words = `${w.short[priority]} ${when === "raise" ? w.raiseAt : w.clearAt} ${operator} ${number(value, lang)}`;
+      const short = priorities.map((p) => w.short[p]).join(", ");
+      const words = `${short} ${when === "raise" ? w.raiseAt : w.clearAt} ${operator} ${number(value, lang)}`;
       ctx.textAlign = when === "raise" ? "left" : "right";
       const x = when === "raise" ? bbox.left + 4 * scale : bbox.left + bbox.width - 4 * scale;
       ctx.textBaseline = y - bbox.top < 16 * scale ? "top" : "bottom";

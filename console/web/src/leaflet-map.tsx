@@ -122,7 +122,7 @@ export function makeMap(box: HTMLElement, told: Told): CityMap {
     const add = (id: string, at: At | null, alarm: Alarm | null) => {
       if (at === null) return;
       const { x, y } = map.project([at.lat, at.lon]);
-      points.push({ id, x, y, weight: id === selected ? -1 : weight(alarm), alarm });
+      points.push({ id, x, y, weight: weight(alarm), alarm });
     };
     for (const alarm of alarms) add(alarm.alarm_id, placed(city, alarm), alarm);
     for (const [id, each] of seen) {
@@ -148,7 +148,7 @@ export function makeMap(box: HTMLElement, told: Told): CityMap {
     const at = map.unproject([first.x, first.y]);
     const name = nameOf(each, city, lang, w);
     const html = document.createElement("span");
-    html.className = `pin${first.id === selected ? " chosen" : ""}`;
+    html.className = `pin${isIn(each, selected) ? " chosen" : ""}`;
     html.dataset["ids"] = alarms.map((alarm) => alarm.alarm_id).join(" ");
     render(<Pin cluster={each} />, html);
     const icon = L.divIcon({ className: "", html, iconSize: [26, 26] });
@@ -253,12 +253,15 @@ function textOf(tag: "span" | "b" | "div", text: string): HTMLElement {
   return element;
 }
 
+const isIn = ({ alarms }: Cluster, id: string | null) => alarms.some(({ alarm_id }) => alarm_id === id);
+
 /** All of a cluster that can be seen; another zoom is another place of its first mark. */
-function signature({ first, alarms, blind }: Cluster, selected: string | null, lang: Lang): string {
+function signature(each: Cluster, selected: string | null, lang: Lang): string {
+  const { first, alarms, blind } = each;
   const states = alarms.map(({ alarm_id, state }) => alarm_id + state);
   return [
     lang,
-    first.id === selected,
+    isIn(each, selected),
     first.id,
     first.alarm?.priority,
     first.x,

@@ -1,4 +1,5 @@
 // What a chart draws: lines that break where values lack, and the values that were cited as evidence.
+import { PRIORITIES } from "./model";
 import type { Bound, Chart, Evidence } from "./wire";
 
 /** Times in seconds, and the values of one field at them. */
@@ -38,6 +39,28 @@ export function cited(evidence: readonly Evidence[], field: string): [time: numb
     const value = values[field];
     return typeof value === "number" ? [[Date.parse(observed_at) / 1000, value]] : [];
   });
+}
+
+/** Bounds that lie on one another, as one line: the worst priority first. */
+export interface BoundLine {
+  value: number;
+  when: Bound["when"];
+  operator: string;
+  priorities: Bound["priority"][];
+}
+
+const SIGNS: Partial<Record<Bound["operator"], string>> = { "<=": "≤", ">=": "≥", "!=": "≠", "==": "=" };
+
+export function boundLines(bounds: readonly Bound[]): BoundLine[] {
+  const found = new Map<string, BoundLine>();
+  for (const { value, when, operator, priority } of bounds) {
+    const key = `${value} ${when} ${operator}`;
+    const line = found.get(key) ?? { value, when, operator: SIGNS[operator] ?? operator, priorities: [] };
+    if (!line.priorities.includes(priority)) line.priorities.push(priority);
+    line.priorities.sort((a, b) => PRIORITIES.indexOf(a) - PRIORITIES.indexOf(b));
+    found.set(key, line);
+  }
+  return [...found.values()];
 }
 
 /** From the least to the greatest of all that is drawn, so that no bound lies outside of the chart. */

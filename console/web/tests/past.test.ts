@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { local, question, spanOf, utc } from "../src/past";
-import { cited, gapped, interval, range } from "../src/series";
+import { boundLines, cited, gapped, interval, range } from "../src/series";
 import type { Chart, Evidence } from "../src/wire";
 
 function chart(times: number[], every_s: number | null = null): Chart {
@@ -41,6 +41,19 @@ test("bounds and evidence lie inside of the chart, and a chart of counts begins 
   assert.ok(low === 0 && high > 100);
   assert.ok(range([-5, 5], [], [])[0] < -5);
   assert.deepEqual(range([], [], []), [0, 1]);
+});
+
+test("bounds that lie on one another are one line with all its priorities, the worst first", () => {
+  const bound = (value: number, priority: "P2" | "P3", when: "raise" | "clear") =>
+    ({ field: "a", operator: ">=", value, priority, when }) as const;
+  const lines = boundLines([bound(20, "P3", "clear"), bound(20, "P2", "clear"), bound(20, "P2", "raise")]);
+  assert.deepEqual(
+    lines.map(({ priorities, when, operator }) => [priorities, when, operator]),
+    [
+      [["P2", "P3"], "clear", "≥"],
+      [["P2"], "raise", "≥"],
+    ],
+  );
 });
 
 test("a question says the span in UTC, and only what was asked", () => {
