@@ -1,8 +1,8 @@
 // The page's model: kept by the stream through the shared worker, and told to whoever draws, at most every 50 ms.
 import { get } from "./api";
 import { known, type Known } from "./city";
-import { BROWSER, follow } from "./live";
-import { apply, empty, isOld, title, type City, type Told } from "./model";
+import { follow } from "./live";
+import { apply, empty, isOld, SILENT_MS, title, type City, type Told } from "./model";
 import { arrive, fade, touch, type News } from "./news";
 
 /** The address of the worker's script; the build says it. */
@@ -80,12 +80,8 @@ async function askCity(): Promise<void> {
   if (again) void askCity();
 }
 
-/** Without a worker (some browsers of phones have none) the page has a connection of its own. */
-function connect(): void {
-  if (typeof SharedWorker === "undefined") {
-    follow("/api/stream", tell);
-    return;
-  }
+/** Joins the shared worker, and returns how to leave it. */
+function join(): () => void {
   const worker = new SharedWorker(WORKER, { type: "module", name: "citywatch" });
   let heard = false;
   worker.port.onmessage = ({ data }: MessageEvent<Told>) => {
@@ -93,14 +89,40 @@ function connect(): void {
     tell(data);
   };
   worker.onerror = () => {
-    if (!heard) follow("/api/stream", tell, BROWSER);
+    if (heard || alone) return;
+    alone = true;
+    follow("/api/stream", tell);
   };
-  const hello = () => worker.port.postMessage("hello");
-  addEventListener("pagehide", () => worker.port.postMessage("bye"));
+  worker.port.postMessage("hello");
+  return () => {
+    worker.port.postMessage("bye");
+    worker.port.close();
+  };
+}
+
+/** Without a worker (some browsers of phones have none) the page has a connection of its own. */
+let alone = typeof SharedWorker === "undefined";
+
+function connect(): void {
+  if (alone) {
+    follow("/api/stream", tell);
+    return;
+  }
+  let leave = join();
+  let joined = Date.now();
+  const again = () => {
+    leave();
+    leave = join();
+    joined = Date.now();
+  };
+  addEventListener("pagehide", () => leave());
   addEventListener("pageshow", (event) => {
-    if (event.persisted) hello();
+    if (event.persisted) again();
   });
-  hello();
+  // A worker that the browser has killed says nothing more; joining anew starts another.
+  setInterval(() => {
+    if (!alone && Date.now() - Math.max(model.link.heard, joined) > 2 * SILENT_MS) again();
+  }, SILENT_MS);
 }
 
 export function start(): void {
