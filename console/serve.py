@@ -80,9 +80,11 @@ async def _run(settings: Settings, bootstrap: str, log_id: str | None) -> None:
         timeout_graceful_shutdown=STOP_S,
     )
     server = _Server(config, desk)
+    asking = Rounds(settings, bootstrap, desk, past)
     rounds = [
         asyncio.create_task(Tail(settings, bootstrap, desk, past).run()),
-        asyncio.create_task(Rounds(settings, bootstrap, desk, past).run()),
+        asyncio.create_task(asking.run()),
+        asyncio.create_task(asking.account()),
         asyncio.create_task(past.tell(desk)),
         asyncio.create_task(_every(SEEN_S, desk.tell_seen)),
     ]
