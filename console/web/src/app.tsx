@@ -9,7 +9,7 @@ import { light, rowOf } from "./light";
 import { List } from "./list";
 import { CityMapView } from "./map";
 import { language, rememberLanguage } from "./memory";
-import { isOld, unacked, type Lang } from "./model";
+import { isOld, unacked, unseen, type Lang } from "./model";
 import { mapLink, parse, type Route } from "./route";
 import { city, model, news, now, onChange } from "./store";
 import { Banners, Clock, Connection, HealthStrip } from "./strip";
@@ -75,7 +75,7 @@ export function App() {
   const scene: Scene = { lang, w: WORDS[lang], now: now(), city };
   const { w } = scene;
   const selected = route.view === "alarm" || route.view === "map" ? route.id : null;
-  const blind = [...model.seen.values()].filter(({ status }) => status === "blind").length;
+  const blind = [...model.seen.values()].filter(unseen).length;
   const open = [...model.alarms.values()].filter(unacked).length;
   const speak = (next: Lang) => {
     rememberLanguage(next);
@@ -93,7 +93,7 @@ export function App() {
             citywatch
           </a>
           <Tabs view={route.view} blind={blind} open={open} />
-          <HealthStrip health={model.health} old={isOld(model.link, Date.now())} />
+          <HealthStrip health={model.health} blind={blind} old={isOld(model.link, Date.now())} />
           <Connection link={model.link} />
           <Clock />
           <div class="languages" role="group" aria-label={w.language}>

@@ -1,7 +1,7 @@
 // What is not seen, and why: by place and by feed, for who must look there by other means.
 import { useState } from "preact/hooks";
 import { sensorName, type Known } from "./city";
-import type { Feed, Seen } from "./model";
+import { unseen, type Feed, type Seen } from "./model";
 import { topicName } from "./names";
 import { age, number } from "./time";
 import { Moment, useScene } from "./ui";
@@ -74,9 +74,7 @@ export function BlindView({ seen, feeds }: { seen: ReadonlyMap<string, Seen>; fe
   const { w, lang, city } = useScene();
   const [by, setBy] = useState<"site" | "feed">("site");
   const all = [...seen.values()];
-  const blind = all
-    .filter(({ status }) => status === "blind")
-    .map((each): Blind => ({ seen: each, sensor: city.sensors.get(each.id) }));
+  const blind = all.filter(unseen).map((each): Blind => ({ seen: each, sensor: city.sensors.get(each.id) }));
   const waiting = all.filter(({ status }) => status === "waiting").length;
   const topicOf = ({ sensor, seen: { id } }: Blind) => sensor?.topic ?? id.split("|")[0] ?? "";
   const groups = grouped(blind, by === "feed" ? topicOf : ({ sensor }) => sensor?.place?.site ?? "");

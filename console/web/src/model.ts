@@ -17,6 +17,9 @@ export type Priority = Alarm["priority"];
 export type State = Alarm["state"];
 export type Level = Health["level"];
 export type Status = Seen["status"];
+
+/** Not seen: also a sensor where something is known to be wrong may have fallen silent since. */
+export const unseen = ({ why }: Seen): boolean => why !== null;
 export type Why = NonNullable<Seen["why"]>;
 export type Lang = "vi" | "en";
 export type { Alarm, City, Entry, Feed, Health, NewEntry, Part, Seen };

@@ -39,10 +39,16 @@ function Data({ health, old }: { health: Health; old: boolean }) {
   );
 }
 
-export function HealthStrip({ health, old }: { health: Health | null; old: boolean }) {
+interface StripProps {
+  health: Health | null;
+  /** How many sensors are not seen. */
+  blind: number;
+  old: boolean;
+}
+
+export function HealthStrip({ health, blind, old }: StripProps) {
   const { w } = useScene();
   if (health === null) return <ul class="health" aria-label={w.data} />;
-  const blind = health.sensors["blind"] ?? 0;
   const waiting = health.sensors["waiting"] ?? 0;
   const all = Object.values(health.sensors).reduce((sum, each) => sum + each, 0);
   return (
