@@ -342,7 +342,8 @@ class Feeder:
         for place, batch in list(self._open.items()):
             await self._dispatch(place, batch)
         self._open.clear()
-        await asyncio.gather(*(future for _, _, future in self._sent), return_exceptions=True)
+        if self._sent:  # not gathered: who stops waiting must not cancel what is under way
+            await asyncio.wait([future for _, _, future in self._sent])
         self._reap()
         return dict(self._next)
 

@@ -79,6 +79,23 @@ def test_key_value_headers_and_stamp_come_back_as_they_went(world):
     assert record.timestamp_type == 0  # CreateTime
 
 
+def test_who_stops_waiting_for_what_is_under_way_does_not_take_it_back(world):
+    async def run():
+        async with clients.Feeder(world.bootstrap) as feeder:
+            await feeder.send(world.flow, b"s1", b"{}", [], 1)
+            flushing = asyncio.create_task(feeder.flush())
+            for _ in range(1000):  # turns of the loop: the batch is under way long before it is acknowledged
+                await asyncio.sleep(0)
+                if feeder._sent:
+                    break
+            flushing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await flushing
+            return await feeder.flush()
+
+    assert list(asyncio.run(run()).values()) == [1]
+
+
 def test_fed_records_are_all_there_in_order_on_the_partition_of_their_key(world):
     rows = [(world.flow, b"s%d" % (i % 37), b"%06d" % i + b"x" * 300, [], i) for i in range(5_000)]
     ends = feed(world.bootstrap, rows)
