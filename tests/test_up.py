@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -249,10 +250,11 @@ def ran(folder, seconds, *words, exact=True, **more):
 
 @pytest.mark.slow
 def test_two_cities_of_one_seed_and_start_have_the_same_events_and_one_of_another_has_not(tmp_path):
-    words = ["--start", START, "--seed"]
-    one = ran(tmp_path / "one", 30, *words, 7)
-    two = ran(tmp_path / "two", 30, *words, 7)
-    other = ran(tmp_path / "other", 30, *words, 8)
+    seeds = {"one": 7, "two": 7, "other": 8}
+    with ThreadPoolExecutor(len(seeds)) as beside:  # they mostly wait
+        one, two, other = beside.map(
+            lambda name: ran(tmp_path / name, 30, "--start", START, "--seed", seeds[name]), seeds
+        )
     assert one["fed"] == two["fed"] != other["fed"]
     assert points(tmp_path / "one") == points(tmp_path / "two") != points(tmp_path / "other")
     for summary in (one, two, other):
