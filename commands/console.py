@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from commands.output import UsageError, teach
 from commands.reach import broker
-from commands.worker import end_with_parent
+from commands.tied import option_tied, tie
 from settings import Console, Kafka
 
 if TYPE_CHECKING:
@@ -33,11 +32,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     teach(parser, _ABOUT, _EXAMPLES)
     parser.add_argument("--port", type=int, metavar="N", help="instead of CITYWATCH_CONSOLE__PORT")
     parser.add_argument("--host", metavar="ADDRESS", help="instead of CITYWATCH_CONSOLE__HOST")
-    parser.add_argument(
-        "--tied",
-        action="store_true",
-        help="end when standard input closes, that is when who started it is gone",
-    )
+    option_tied(parser)
     parser.set_defaults(run=run)
 
 
@@ -47,8 +42,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     from streams import logs  # noqa: PLC0415 - as above
 
     logs.set_up_logging(settings)
-    if args.tied:
-        threading.Thread(target=end_with_parent, daemon=True).start()
+    tie(args)
     assert settings.kafka.bootstrap is not None
     serve.run(settings, settings.kafka.bootstrap, settings.kafka.log_id)
     return 0

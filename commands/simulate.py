@@ -7,13 +7,12 @@ import asyncio
 import contextlib
 import signal
 import sys
-import threading
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from commands.output import UsageError, option_json, print_json, teach, tell
-from commands.worker import end_with_parent
+from commands.tied import option_tied, tie
 from models.base import micros, moment
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="begin with a crash on Bãi Cháy bridge, so that nobody waits for a first alarm (default: yes)",
     )  # fmt: skip
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="feed this Kafka")
-    parser.add_argument("--tied", action="store_true", help="end when standard input closes")
+    option_tied(parser)
     option_json(parser, "end with one summary object on stdout")
     parser.set_defaults(run=run)
 
@@ -153,7 +152,8 @@ async def _live(
     from commands.world import now_us, settled  # noqa: PLC0415
     from sources.simulator.run import Run  # noqa: PLC0415
 
-    stop = _stop_event(tied=args.tied)
+    stop = _stop_event()
+    tie(args)
     room = Room(bootstrap, _readers(prefix)) if embedded else None
     plan = _plan(args, start_of(args.start, now_us()), 1.0)
     with contextlib.suppress(TimeoutError):
@@ -170,13 +170,11 @@ async def _live(
     return 0
 
 
-def _stop_event(*, tied: bool) -> asyncio.Event:
-    """Set by Ctrl-C, by SIGTERM and, if tied, by the end of standard input."""
+def _stop_event() -> asyncio.Event:
+    """Set by Ctrl-C and by SIGTERM."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    if tied:
-        threading.Thread(target=end_with_parent, daemon=True).start()
     return stop
 
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING
 
 from commands.output import teach
+from commands.tied import option_tied, tie
 
 if TYPE_CHECKING:
     import argparse
 
     from settings import Settings
-
-#: A worker whose broker went away may not be able to stop by itself.
-GRACE_S = 5.0
-
 
 _ABOUT = """\
 Run one of the three Faust apps, or a process of each, against the Kafka in CITYWATCH_KAFKA__BOOTSTRAP.
@@ -39,11 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         default="all",
         help="judge: events to signals; store: events to the time-series store; alarms: signals to alarms",
     )
-    parser.add_argument(
-        "--tied",
-        action="store_true",
-        help="end when standard input closes, that is when who started it is gone",
-    )
+    option_tied(parser)
     parser.set_defaults(run=run)
 
 
@@ -51,8 +41,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     from streams import launch, logs  # noqa: PLC0415 - Faust takes half a second to import
 
     logs.set_up_logging(settings)
-    if args.tied:
-        threading.Thread(target=end_with_parent, daemon=True).start()
+    tie(args)
     if args.role != "all":
         launch.run(args.role, settings)
         return 0
@@ -75,12 +64,3 @@ def _all(roles: list[str]) -> int:
         for w in workers:
             w.wait()
     return max(map(abs, ends))
-
-
-def end_with_parent() -> None:
-    """A worker of an embedded broker that is gone would try to reach it for ever."""
-    while os.read(0, 1):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE_S)
-    os._exit(1)
