@@ -6,7 +6,8 @@ import ast
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rules.expr import bare
-from rules.spec import Absence, Happening, Threshold, types_of
+from rules.spec import Absence, Happening, Threshold
+from rules.terms import types_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

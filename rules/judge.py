@@ -21,7 +21,8 @@ from models.keys import partition_of
 from rules.machine import ID, INF, OFFSET, VALUES, T
 from rules.program import EMPTY, Program
 from rules.series import Series, Timeline
-from rules.spec import ENGINE, names_of, values_of
+from rules.spec import ENGINE
+from rules.terms import names_of, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

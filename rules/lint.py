@@ -9,7 +9,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
 from rules.load import Where
-from rules.spec import Absence, Happening, Threshold, duration_text, rank, title_of
+from rules.spec import Absence, Happening, Threshold, rank
+from rules.terms import duration_text, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

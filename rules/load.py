@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic_core import ErrorDetails
 
-    from rules.spec import AnyRule, Loc
+    from rules.spec import AnyRule
+    from rules.terms import Loc
 
 #: Top-level keys of a file; each may be absent.
 SECTIONS = ("rules", "tests", "sensors")

@@ -5,39 +5,41 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from functools import cache
-from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from models.alarm import PRIORITIES, Category, Certainty, Priority, Severity, Text, Urgency
-from models.base import PLACE_FIELDS, Event, Identifier, Micros, Place, Quality
+from models.alarm import PRIORITIES, Priority, Text
+from models.base import Event, Identifier, Micros, Place
 from models.catalogue import event_of, topics
-from rules.expr import Expr, ExprError, compile_expr
+from rules.calendar import Calendar, Maintenance, circles
+from rules.expr import Expr, ExprError, bare, compile_expr
+from rules.situations import WIDE, WideRule
+from rules.terms import (
+    Data,
+    Duration,
+    Lasting,
+    Loc,
+    Problem,
+    RuleId,
+    Said,
+    Whole,
+    duration_us,
+    names_of,
+    refuse,
+    types_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
 
-#: The engine these rules are written for. A set written for another one is refused.
-ENGINE = 1
+#: The engine these rules are written for. A set for a later one is refused; an earlier one says nothing that this does not know.
+ENGINE = 2
 
 #: A count keeps the last N events of every subject, so N is bounded.
 MAX_COUNT = 1000
-MAX_DURATION: Micros = 400 * 86_400_000_000
-
-_UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
-_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)")
-
-#: What an alarm of this priority means in CAP 1.2, unless the rule says otherwise.
-SEVERITY: dict[Priority, Severity] = {
-    "P1": "Extreme",
-    "P2": "Severe",
-    "P3": "Moderate",
-    "P4": "Minor",
-    "advisory": "Unknown",
-}
+#: The panes of a ratio's window: each of its values is right to one of them.
+MAX_PANES = 60
 
 
 class Interval(NamedTuple):
@@ -51,116 +53,10 @@ class Interval(NamedTuple):
     peak: float | None = None
 
 
-# --- durations ----------------------------------------------------------------------------------------------------
-
-
-def duration_us(text: str) -> Micros:
-    """Microseconds of "30s", "5m", "1h30m", "2d". Raises ValueError."""
-    parts = _DURATION.findall(text)
-    if not parts or "".join(n + unit for n, unit in parts) != text:
-        raise ValueError(f"{text!r} is no duration: write 30s, 5m, 1h or 1h30m (units {', '.join(_UNITS)})")
-    total = sum(int(n) * _UNITS[unit] for n, unit in parts)
-    if total > MAX_DURATION:
-        raise ValueError(f"{text} is longer than {MAX_DURATION // _UNITS['d']}d")
-    return total
-
-
-def duration_text(us: Micros) -> str:
-    """The shortest way to write it: 90 s is "1m30s". The inverse of `duration_us` down to a millisecond."""
-    out = ""
-    for unit in ("d", "h", "m", "s", "ms"):
-        n, us = divmod(us, _UNITS[unit])
-        out += f"{n}{unit}" if n else ""
-    return out or "0s"
-
-
-def _duration(value: object) -> str:
-    if value == 0 and not isinstance(value, bool | str):
-        return "0s"
-    if isinstance(value, int | float):
-        raise ValueError(f"{value} has no unit: write {value}s or {value}m")  # noqa: TRY004 - pydantic's way
-    if not isinstance(value, str):
-        raise ValueError("a duration is written 30s, 5m, 1h")  # noqa: TRY004
-    duration_us(value)
-    return value
-
-
-def _lasting(value: object) -> str:
-    text = _duration(value)
-    if duration_us(text) == 0:
-        raise ValueError("must be longer than nothing")
-    return text
-
-
-Duration = Annotated[str, BeforeValidator(_duration)]
-Lasting = Annotated[str, BeforeValidator(_lasting)]
-_Whole = Annotated[int, Field(strict=True)]
-
-
-# --- what an expression may read ----------------------------------------------------------------------------------
-
-
-@cache
-def names_of(event: type[Event]) -> tuple[str, ...]:
-    """Names a condition on this event may read, in the order of its values."""
-    return (*event.public(), *PLACE_FIELDS, "quality")
-
-
-@cache
-def types_of(event: type[Event]) -> Mapping[str, Any]:
-    """The declared type of each of `names_of`."""
-    own = {
-        name: event.model_computed_fields[name].return_type
-        if name in event.model_computed_fields
-        else event.model_fields[name].annotation
-        for name in event.public()
-    }
-    return own | {"lat": float, "lon": float, "ward": str, "site": str, "quality": Quality}
-
-
-_place = attrgetter(*PLACE_FIELDS)
-_NOWHERE = (None,) * len(PLACE_FIELDS)
-
-
-@cache
-def values_of(event: type[Event]) -> Callable[[Event], tuple[Any, ...]]:
-    """A function that gives an event's values in the order of `names_of`."""
-    own = attrgetter(
-        *event.public(), "event_id"
-    )  # of one name it would give no tuple; the id is cut off again
-
-    def values(found: Event) -> tuple[Any, ...]:
-        place = found.place
-        mine: tuple[Any, ...] = own(found)[:-1]
-        return mine + (_NOWHERE if place is None else _place(place)) + (found.quality,)
-
-    return values
-
-
 # --- rules ----------------------------------------------------------------------------------------------------------
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-Loc = tuple[str | int, ...]
-Problem = tuple[Loc, str]
-
-
-def _refuse(problems: list[Problem]) -> None:
-    """All problems at once, each at its place below the model that is being validated."""
-    if problems:
-        raise ValidationError.from_exception_data(
-            "rule",
-            [
-                InitErrorDetails(type=PydanticCustomError("rule", "{why}", {"why": why}), loc=loc, input=None)
-                for loc, why in problems
-            ],
-        )
-
-
-class Level(_Data):
+class Level(Data):
     """One priority of a threshold: `raise` must hold for `for`, `clear` for `keep`. No `clear`: not `raise`."""
 
     priority: Priority
@@ -178,20 +74,22 @@ class Level(_Data):
         return duration_us(self.keep or "0s")
 
 
-_COUNT = re.compile(r"\s*count\s*(>=|<=|>|<|==)\s*(\d{1,6})\s*")
+_COUNT = re.compile(r"\s*(count|distinct)\s*(>=|<=|>|<|==)\s*(\d{1,6})\s*")
 
 
-def _bound(text: str, more: str) -> int:
+def _bound(text: str, more: str, word: str) -> int:
     """N of "count >= N" (more is ">") or of "count < N" (more is "<"). Raises ValueError."""
     found = _COUNT.fullmatch(text)
-    if not found or found[1][0] != more:
-        raise ValueError(f"{text!r}: write count {more}{'=' if more == '>' else ''} and a whole number")
-    n = int(found[2])
-    return n + 1 if found[1] in (">", "<=") else n
+    if not found or found[1] != word or found[2][0] != more:
+        raise ValueError(f"{text!r}: write {word} {more}{'=' if more == '>' else ''} and a whole number")
+    n = int(found[3])
+    return n + 1 if found[2] in (">", "<=") else n
 
 
-class CountLevel(_Data):
+class CountLevel(Data):
     """One priority of a count: raised at `raise_at` events within the window, cleared below `clear_below`."""
+
+    word: ClassVar[str] = "count"
 
     priority: Priority
     raise_: str = Field(alias="raise")
@@ -200,11 +98,11 @@ class CountLevel(_Data):
 
     @property
     def raise_at(self) -> int:
-        return _bound(self.raise_, ">")
+        return _bound(self.raise_, ">", self.word)
 
     @property
     def clear_below(self) -> int:
-        return self.raise_at if self.clear is None else _bound(self.clear, "<")
+        return self.raise_at if self.clear is None else _bound(self.clear, "<", self.word)
 
     @property
     def keep_us(self) -> Micros:
@@ -224,45 +122,55 @@ class CountLevel(_Data):
             yield ("clear",), str(error)
 
 
-RuleId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=60)]
+class DistinctLevel(CountLevel):
+    """The same of how many different values there were."""
+
+    word: ClassVar[str] = "distinct"
 
 
-class _Rule(_Data):
-    """What rules of every kind say. `by` are the labels that tell one alarm of the rule from another."""
+class _Rule(Said):
+    """What rules on a topic say. `by` are the labels that tell one alarm of the rule from another.
 
-    id: RuleId
+    `during` names the calendar in which it is in force: what is observed outside is not looked at, and an alarm that
+    still stands when it ends, ends. `tell: false`: it makes no alarm, only signals for the rules over signals.
+    """
+
+    #: What conditions may read beside the event's own values.
+    derived: ClassVar[tuple[str, ...]] = ()
+
     on: str
     by: tuple[str, ...]
     where: str | None = None
-    title: Text
-    instruction: Text | None = None
-    category: Category = "Other"
-    severity: Severity | None = None
-    urgency: Urgency = "Immediate"
-    certainty: Certainty = "Observed"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _title(cls, data: Any) -> Any:
-        """A rule without a title is called by its id: an alarm is never without words."""
-        if isinstance(data, dict) and data.get("title") is None and isinstance(data.get("id"), str):
-            words = title_of(data["id"])
-            return {**data, "title": {"vi": words, "en": words}}
-        return data
+    during: RuleId | None = None
+    tell: bool = True
 
     @property
     def event(self) -> type[Event]:
         return event_of(self.on)
 
-    def severity_at(self, priority: Priority) -> Severity:
-        return self.severity or SEVERITY[priority]
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the conditions of `levels` may read, in the order of the values they are asked with."""
+        return (*names_of(self.event), *self.derived)
 
     def compile(self, text: str) -> Expr:
-        """A condition of this rule over `values_of(rule.event)`. Raises ExprError."""
+        """A condition over `values_of(rule.event)` and what is derived of them. Raises ExprError."""
+        return compile_expr(text, self.names, {**types_of(self.event), **dict.fromkeys(self.derived, float)})
+
+    def compile_where(self, text: str) -> Expr:
+        """A condition that chooses events: of one event alone. Raises ExprError."""
         return compile_expr(text, names_of(self.event), types_of(self.event))
 
+    def index_of(self, field: str) -> int:
+        """Where the field stands in `values_of(rule.event)`."""
+        return names_of(self.event).index(field)
+
     def conditions(self) -> Iterator[tuple[Loc, str]]:
-        """Where each condition stands, and its text."""
+        """Where each condition that raises or clears stands, and its text."""
+        yield from ()
+
+    def choices(self) -> Iterator[tuple[Loc, str]]:
+        """The same of conditions that choose events."""
         if self.where is not None:
             yield ("where",), self.where
 
@@ -271,7 +179,7 @@ class _Rule(_Data):
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
-        _refuse(list(self._problems()))
+        refuse(list(self._problems()))
         return self
 
     def _problems(self) -> Iterator[Problem]:
@@ -281,20 +189,31 @@ class _Rule(_Data):
             return
         if self.by != topic.key:
             yield ("by",), f"identity labels must follow from the key {', '.join(topic.key)}"
-        for loc, text in self.conditions():
-            try:
-                self.compile(text)
-            except ExprError as error:
-                yield loc, self._explained(error)
+        clash = [name for name in self.derived if name in names_of(self.event)]
+        if clash:
+            yield ("on",), f"its field {clash[0]} would hide what {self.__class__.__name__.lower()} derives"
+            return
+        for conditions, compiled in ((self.choices(), self.compile_where), (self.conditions(), self.compile)):
+            for loc, text in conditions:
+                try:
+                    compiled(text)
+                except ExprError as error:
+                    yield loc, self._explained(error)
         yield from self._own_problems()
 
     def _explained(self, error: ExprError) -> str:
         hidden = next((n for n in sorted(self.event.personal()) if f"no field {n}" in error.reason), None)
         return f"column {error.column}: {hidden} is personal: no rule may read it" if hidden else str(error)
 
-
-def title_of(rule_id: str) -> str:
-    return rule_id.replace("-", " ").capitalize()
+    def _measurable(self, field: str) -> Iterator[Problem]:
+        """Nothing, if the event has a public number of this name."""
+        kinds = types_of(self.event)
+        if field in self.event.personal():
+            yield ("of",), f"{field} is personal: no rule may read it"
+        elif field not in kinds:
+            yield ("of",), f"{self.on} has no field {field}; it has {', '.join(names_of(self.event))}"
+        elif bare(kinds[field]) not in (int, float):
+            yield ("of",), f"{field} is no number"
 
 
 def _distinct(priorities: list[Priority]) -> Iterator[Problem]:
@@ -305,14 +224,12 @@ def _distinct(priorities: list[Priority]) -> Iterator[Problem]:
             yield ("levels",), f"{n} levels say {priority}: one rule has one level of each priority"
 
 
-class Threshold(_Rule):
-    """A value beyond a bound for a while."""
+class _Leveled(_Rule):
+    """Of several levels, each with its own bounds."""
 
-    kind: Literal["threshold"]
     levels: tuple[Level, ...]
 
     def conditions(self) -> Iterator[tuple[Loc, str]]:
-        yield from super().conditions()
         for i, level in enumerate(self.levels):
             yield ("levels", i, "raise"), level.raise_
             if level.clear is not None:
@@ -324,6 +241,76 @@ class Threshold(_Rule):
     @property
     def priorities(self) -> tuple[Priority, ...]:
         return tuple(level.priority for level in self.levels)
+
+
+class Threshold(_Leveled):
+    """A value beyond a bound for a while."""
+
+    kind: Literal["threshold"]
+
+
+class Rate(_Leveled):
+    """How fast a value changes: `rate`, in its unit `per` so long.
+
+    It is the difference from the oldest value within `over` divided by the time between them, and is not known while
+    that is less than half of `over`.
+    """
+
+    derived: ClassVar[tuple[str, ...]] = ("rate",)
+
+    kind: Literal["rate"]
+    of: str
+    over: Lasting
+    per: Lasting = "1h"
+
+    def _own_problems(self) -> Iterator[Problem]:
+        yield from super()._own_problems()
+        yield from self._measurable(self.of)
+
+    @property
+    def over_us(self) -> Micros:
+        return duration_us(self.over)
+
+    @property
+    def per_us(self) -> Micros:
+        return duration_us(self.per)
+
+
+class Ratio(_Leveled):
+    """Which part of the events of a window is such that `of` holds: `ratio`, of `total` events that it can be said of.
+
+    The window is made of fixed panes, and reaches from the pane of the newest event back over `window`. With fewer than
+    `least` events it says nothing.
+    """
+
+    derived: ClassVar[tuple[str, ...]] = ("ratio", "total")
+
+    kind: Literal["ratio"]
+    of: str
+    window: Lasting
+    pane: Lasting = "1m"
+    least: Annotated[Whole, Field(ge=1, le=1_000_000)]
+
+    def choices(self) -> Iterator[tuple[Loc, str]]:
+        yield from super().choices()
+        yield ("of",), self.of
+
+    def _own_problems(self) -> Iterator[Problem]:
+        yield from super()._own_problems()
+        panes, rest = divmod(self.window_us, self.pane_us)
+        if rest or not 1 <= panes <= MAX_PANES:
+            yield (
+                ("pane",),
+                f"a window is of 1 to {MAX_PANES} whole panes; {self.window} of {self.pane} is not",
+            )
+
+    @property
+    def window_us(self) -> Micros:
+        return duration_us(self.window)
+
+    @property
+    def pane_us(self) -> Micros:
+        return duration_us(self.pane)
 
 
 class Count(_Rule):
@@ -348,12 +335,44 @@ class Count(_Rule):
         return tuple(level.priority for level in self.levels)
 
 
+class Distinct(_Rule):
+    """So many different values of a field within a window; an event without the field counts for nothing."""
+
+    kind: Literal["distinct"]
+    of: str
+    window: Lasting
+    levels: tuple[DistinctLevel, ...]
+
+    def _own_problems(self) -> Iterator[Problem]:
+        yield from _distinct([level.priority for level in self.levels])
+        for i, level in enumerate(self.levels):
+            for loc, why in level.problems():
+                yield ("levels", i, *loc), why
+        if self.of in self.event.personal():
+            yield ("of",), f"{self.of} is personal: no rule may read it"
+        elif self.of not in names_of(self.event):
+            yield ("of",), f"{self.on} has no field {self.of}; it has {', '.join(names_of(self.event))}"
+
+    @property
+    def window_us(self) -> Micros:
+        return duration_us(self.window)
+
+    @property
+    def priorities(self) -> tuple[Priority, ...]:
+        return tuple(level.priority for level in self.levels)
+
+
 class Absence(_Rule):
-    """A subject of the registry is silent: `after` a time, or after `misses` of its own intervals (`every`)."""
+    """A subject of the registry is silent: `after` a time, or after `misses` of its own intervals (`every`).
+
+    `wait`: so long after that it becomes an alarm. Rules over signals know of it at once: where a gateway is the reason,
+    it is told of the gateway.
+    """
 
     kind: Literal["absence"]
     after: Lasting | None = None
-    misses: Annotated[_Whole, Field(ge=1, le=1000)] | None = None
+    misses: Annotated[Whole, Field(ge=1, le=1000)] | None = None
+    wait: Duration | None = None
     priority: Priority
 
     def _own_problems(self) -> Iterator[Problem]:
@@ -365,6 +384,60 @@ class Absence(_Rule):
     @property
     def after_us(self) -> Micros | None:
         return None if self.after is None else duration_us(self.after)
+
+    @property
+    def wait_us(self) -> Micros:
+        return duration_us(self.wait or "0s")
+
+    @property
+    def priorities(self) -> tuple[Priority, ...]:
+        return (self.priority,)
+
+
+class Schedule(_Rule):
+    """Something that must have been heard of a subject of the registry when a window of `during` is `due` old.
+
+    The alarm lasts until it is heard, or until the window ends. `where` says which events will do.
+    """
+
+    kind: Literal["schedule"]
+    due: Lasting
+    priority: Priority
+
+    def _own_problems(self) -> Iterator[Problem]:
+        if self.during is None:
+            yield ("during",), "a schedule needs a calendar: the windows in which something is due"
+
+    @property
+    def due_us(self) -> Micros:
+        return duration_us(self.due)
+
+    @property
+    def priorities(self) -> tuple[Priority, ...]:
+        return (self.priority,)
+
+
+class Baseline(_Rule):
+    """A value that is strange to its own series (rules/baseline.py): advisory, until another rule corroborates it.
+
+    `raise` is the score, of which 0.5 is the least that is strange; `least` the smallest difference that matters, in the
+    unit of the value. It is over `keep` after the last strange value.
+    """
+
+    kind: Literal["baseline"]
+    of: str
+    raise_: Annotated[float, Field(alias="raise", ge=0.5, lt=1)] = 0.6
+    least: Annotated[float, Field(ge=0)] = 0.0
+    keep: Lasting = "1h"
+    priority: Literal["advisory"] = "advisory"
+    certainty: Literal["Possible"] = "Possible"
+
+    def _own_problems(self) -> Iterator[Problem]:
+        yield from self._measurable(self.of)
+
+    @property
+    def keep_us(self) -> Micros:
+        return duration_us(self.keep)
 
     @property
     def priorities(self) -> tuple[Priority, ...]:
@@ -381,7 +454,6 @@ class Happening(_Rule):
     keep: Duration | None = None
 
     def conditions(self) -> Iterator[tuple[Loc, str]]:
-        yield from super().conditions()
         yield ("raise",), self.raise_
         if self.clear is not None:
             yield ("clear",), self.clear
@@ -395,17 +467,17 @@ class Happening(_Rule):
         return (self.priority,)
 
 
-#: A further kind is a further member: a class above, its fold in rules/machine.py.
-AnyRule = Threshold | Count | Absence | Happening
+#: A further kind is a further member: a class above, its fold in rules/machine.py. Kinds over signals: rules/situations.py.
+AnyRule = Threshold | Rate | Count | Distinct | Ratio | Absence | Schedule | Happening | Baseline
 Rule = Annotated[AnyRule, Field(discriminator="kind")]
-RULES = (Threshold, Count, Absence, Happening)
-KINDS: tuple[str, ...] = tuple(get_args(rule.model_fields["kind"].annotation)[0] for rule in RULES)
+RULES = (Threshold, Rate, Count, Distinct, Ratio, Absence, Schedule, Happening, Baseline)
+KINDS: tuple[str, ...] = tuple(get_args(rule.model_fields["kind"].annotation)[0] for rule in (*RULES, *WIDE))
 
 
 # --- the registry, and the set --------------------------------------------------------------------------------------
 
 
-class Sensor(_Data):
+class Sensor(Data):
     """Something that exists, where it is, and how often it should speak on its topic."""
 
     topic: str
@@ -413,6 +485,8 @@ class Sensor(_Data):
     every: Lasting
     place: Place | None = None
     name: Text | None = None
+    gateway: Identifier | None = None
+    maintenance: tuple[Maintenance, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -422,7 +496,7 @@ class Sensor(_Data):
             topic, key = topics().get(str(data.get("topic"))), data["key"]
             wanted = topic.key if topic else tuple(key)
             if set(key) != set(wanted):
-                _refuse(
+                refuse(
                     [(("key",), f"the key of {data['topic']} is {', '.join(wanted)}; not {', '.join(key)}")]
                 )
             return {**data, "key": "/".join(str(key[name]) for name in wanted)}
@@ -432,9 +506,9 @@ class Sensor(_Data):
     def _checked(self) -> Self:
         topic = topics().get(self.topic)
         if topic is None:
-            _refuse([(("topic",), f"there is no topic {self.topic}; there are {', '.join(topics())}")])
+            refuse([(("topic",), f"there is no topic {self.topic}; there are {', '.join(topics())}")])
         elif len(parts := self.key.split("/")) != len(topic.key) or not all(map(_is_name, parts)):
-            _refuse([(("key",), f"{self.key!r}: the key of {self.topic} is {'/'.join(topic.key)}")])
+            refuse([(("key",), f"{self.key!r}: the key of {self.topic} is {'/'.join(topic.key)}")])
         return self
 
     @property
@@ -457,7 +531,7 @@ def _is_name(text: str) -> bool:
         return False
 
 
-class Registry(_Data):
+class Registry(Data):
     """What exists. A sensor that was never heard is absent only if it stands here."""
 
     sensors: tuple[Sensor, ...] = ()
@@ -470,32 +544,61 @@ class Registry(_Data):
             if (sensor.topic, sensor.key) in seen:
                 problems.append((("sensors", i, "key"), f"{sensor.key} of {sensor.topic} stands here twice"))
             seen.add((sensor.topic, sensor.key))
-        _refuse(problems)
+        refuse(problems)
         return self
 
     def of(self, topic: str) -> tuple[Sensor, ...]:
         return tuple(s for s in self.sensors if s.topic == topic)
 
 
-class RuleSet(_Data):
-    """Rules and registry, one versioned whole: what is judged by, and one record of `city.rules.v1`."""
+class RuleSet(Data):
+    """Rules, calendars and registry, one versioned whole: what is judged by, and one record of `city.rules.v1`.
 
-    engine: _Whole = ENGINE
+    `rules` are those on a topic, `wide` those over signals; no two have one id.
+    """
+
+    engine: Annotated[Whole, Field(ge=1)] = ENGINE
     rules: tuple[Rule, ...] = ()
+    wide: tuple[WideRule, ...] = ()
+    calendars: tuple[Calendar, ...] = ()
     registry: Registry = Registry()
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         problems: list[Problem] = []
-        if self.engine != ENGINE:
+        if self.engine > ENGINE:
             problems.append((("engine",), f"written for engine {self.engine}; this is engine {ENGINE}"))
         seen: set[str] = set()
-        for i, rule in enumerate(self.rules):
-            if rule.id in seen:
-                problems.append((("rules", i, "id"), f"there is already a rule {rule.id}"))
-            seen.add(rule.id)
-        _refuse(problems)
+        for part, rules in (("rules", self.rules), ("wide", self.wide)):
+            for i, rule in enumerate(rules):
+                if rule.id in seen:
+                    problems.append(((part, i, "id"), f"there is already a rule {rule.id}"))
+                seen.add(rule.id)
+        problems += self.dangling()
+        refuse(problems)
         return self
+
+    def dangling(self) -> Iterator[Problem]:
+        """What is named and not there. The first of each place is `rules`, `wide` or `calendars`, then comes its number."""
+        calendars = {calendar.id: calendar for calendar in self.calendars}
+        there = ", ".join(calendars) or "there is none"
+        for i, calendar in enumerate(self.calendars):
+            for name in calendar.except_:
+                if name not in calendars:
+                    yield ("calendars", i, "except"), f"there is no calendar {name}; there are: {there}"
+            if calendar is not calendars[calendar.id]:
+                yield ("calendars", i, "id"), f"there is already a calendar {calendar.id}"
+        for name in circles(calendars):
+            i = next(i for i, c in enumerate(self.calendars) if c.id == name)
+            yield ("calendars", i, "except"), f"{name} excepts itself"
+        for i, rule in enumerate(self.rules):
+            if rule.during is not None and rule.during not in calendars:
+                yield ("rules", i, "during"), f"there is no calendar {rule.during}; there are: {there}"
+        known = {rule.id for rule in self.rules}
+        for i, wide in enumerate(self.wide):
+            for loc, name in wide.named():
+                if name not in known:
+                    yield ("wide", i, *loc), f"there is no rule {name} on a topic"
 
     def of(self, topic: str) -> tuple[AnyRule, ...]:
         """The rules on one topic."""

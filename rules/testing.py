@@ -14,18 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from models.alarm import Priority
 from models.base import ENVELOPE, PLACE_FIELDS, Event, Micros, micros, moment
 from rules.load import RulesError, documents
-from rules.spec import (
-    Absence,
-    Duration,
-    Interval,
-    Lasting,
-    Registry,
-    Rule,
-    RuleSet,
-    Sensor,
-    duration_text,
-    duration_us,
-)
+from rules.spec import Absence, Interval, Registry, Rule, RuleSet, Sensor
+from rules.terms import Duration, Lasting, duration_text, duration_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
