@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from commands.output import UsageError, option_json, part, parts, print_json, table, teach, tell
 from commands.reach import broker
 from models import catalogue
-from rules.spec import duration_text
+from rules.terms import duration_text
 
 if TYPE_CHECKING:
     import argparse

@@ -68,7 +68,8 @@ class Signal(_Record):
     (topic, partition, offset, k) is the place of the causing record and the number of the signal within (record,
     series): a signal is applied only if that is greater than the last one applied to its fingerprint. `stamp` is
     the causing record's time. Nothing here comes from a wall clock or a worker. `merged_into` of a retract names the
-    occurrence that now covers this one: it stays acknowledged only if both were.
+    occurrence that now covers this one: it stays acknowledged only if both were. `held`: it is no alarm, or not yet one;
+    only the rules over signals look at it.
     """
 
     op: Literal["put", "retract"]
@@ -97,6 +98,7 @@ class Signal(_Record):
     horizon: Any = None
     cause: str | None = None
     merged_into: str | None = None
+    held: bool = False
 
 
 class Command(_Record):

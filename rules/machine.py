@@ -32,13 +32,17 @@ MAX_EVIDENCE = 20
 
 
 class Episode(NamedTuple):
-    """The condition of one rule held from `start` to `end` (None: it still does). `rank` indexes PRIORITIES."""
+    """The condition of one rule held from `start` to `end` (None: it still does). `rank` indexes PRIORITIES.
+
+    `held`: nobody is told of it, or not yet; the rules over signals know.
+    """
 
     start: Micros
     end: Micros | None
     rank: int
     peak: float | None
     evidence: tuple[Sample, ...]
+    held: bool = False
 
 
 class Kind(Protocol):

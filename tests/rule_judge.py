@@ -3,7 +3,8 @@
 from models.alarm import PRIORITIES
 from models.base import micros
 from rules.program import compile_program
-from rules.spec import Interval, values_of
+from rules.spec import Interval
+from rules.terms import values_of
 from rules.testing import START
 
 

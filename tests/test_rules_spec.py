@@ -13,17 +13,8 @@ from models.environment import AirQuality
 from models.hospital import Occupancy, PatientMovement
 from models.traffic import TrafficFlow
 from rules.load import default
-from rules.spec import (
-    Registry,
-    Rule,
-    RuleSet,
-    Sensor,
-    duration_text,
-    duration_us,
-    names_of,
-    types_of,
-    values_of,
-)
+from rules.spec import Registry, Rule, RuleSet, Sensor
+from rules.terms import duration_text, duration_us, names_of, types_of, values_of
 
 RULE = TypeAdapter(Rule)
 
