@@ -18,7 +18,8 @@ import msgspec
 from models.alarm import PRIORITIES, Evidence, Signal
 from models.base import PLACE_FIELDS, Place, micros, moment
 from models.keys import partition_of
-from rules.machine import ID, INF, OFFSET, VALUES, T
+from rules.calendar import INF
+from rules.machine import ID, OFFSET, VALUES, T
 from rules.program import EMPTY, Program
 from rules.series import Series, Timeline
 from rules.spec import ENGINE
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from rules.series import Op
 
 #: Number of the format of a dumped bucket; another one is rebuilt from the log.
-FORMAT = 1
+FORMAT = 2
 NAMESPACE = uuid.UUID("6c1f3b52-6d5e-5d5b-9a4f-6d0a3f1c7e21")
 
 #: Verdicts after which a series is not what it was.
@@ -277,6 +278,7 @@ class Judge:
             horizon=msgspec.to_builtins((series.horizon, series.core)),
             cause=cause,
             merged_into=op.merged_into,
+            held=episode.held or not rule.rule.tell,
         )
 
     def _programs(self, bucket: _Bucket, version: int) -> Iterator[Program]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from rules.machine import DIGEST, ID, INF, REVISION, SUB, Episode, Sample, T
+from rules.calendar import INF
+from rules.machine import DIGEST, ID, REVISION, SUB, Episode, Sample, T
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +61,7 @@ class Announced(NamedTuple):
     rank: int
     peak: float | None
     evidence: tuple[str, ...]
+    held: bool = False
 
 
 class Op(NamedTuple):
@@ -284,7 +286,14 @@ class Series:
             else:
                 e = op.episode
                 known[alarm_id] = Announced(
-                    alarm_id, op.rule, e.start, e.end, e.rank, e.peak, tuple(s[ID] for s in e.evidence)
+                    alarm_id,
+                    op.rule,
+                    e.start,
+                    e.end,
+                    e.rank,
+                    e.peak,
+                    tuple(s[ID] for s in e.evidence),
+                    e.held,
                 )
         kept = [a for a in known.values() if _since(a.end, self.horizon)]
         self.announced = tuple(sorted(kept, key=lambda a: (a.rule, a.start, a.alarm_id)))
@@ -302,7 +311,7 @@ class Series:
         series = cls(key, (version, _tuples(states)), horizon)
         series.samples = [_tuples(s) for s in samples]
         series.announced = tuple(
-            Announced(a[0], a[1], a[2], a[3], a[4], a[5], tuple(a[6])) for a in announced
+            Announced(a[0], a[1], a[2], a[3], a[4], a[5], tuple(a[6]), a[7]) for a in announced
         )
         series.folded = -1
         series.touch(clock, line)
@@ -337,9 +346,8 @@ def _match(rule: str, announced: list[Announced], new: list[Episode]) -> list[Op
     ops = []
     for gone in left:
         into = next((a.alarm_id for n, a in pairs.items() if _overlap(gone, new[n])), None)
-        ops.append(
-            Op("retract", gone.alarm_id, rule, Episode(gone.start, gone.end, gone.rank, gone.peak, ()), into)
-        )
+        was = Episode(gone.start, gone.end, gone.rank, gone.peak, (), gone.held)
+        ops.append(Op("retract", gone.alarm_id, rule, was, into))
     for n, episode in enumerate(new):
         told = pairs.get(n)
         if told is None or not _told(told, episode):
@@ -353,6 +361,6 @@ def _overlap(a: Announced, e: Episode) -> bool:
 
 def _told(a: Announced, e: Episode) -> bool:
     """Was exactly this announced? Of an episode that goes on, peak and evidence are told when it ends."""
-    if (a.start, a.end, a.rank) != (e.start, e.end, e.rank):
+    if (a.start, a.end, a.rank, a.held) != (e.start, e.end, e.rank, e.held):
         return False
     return e.end is None or (a.peak, a.evidence) == (e.peak, tuple(s[ID] for s in e.evidence))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -13,12 +12,12 @@ from hypothesis import strategies as st
 
 from models.base import micros, moment
 from models.traffic import TrafficFlow
+from rules.calendar import INF
 from rules.judge import FormatError, Judge
-from rules.program import compile_program
+from rules.machine import Episode
+from rules.program import EMPTY, compile_program
+from rules.series import Series, Timeline, _match
 from rules.spec import RuleSet
-
-if TYPE_CHECKING:
-    from rules.series import Series
 
 S = 1_000_000
 L = TrafficFlow.topic.late_us // S  # 120 s
@@ -337,7 +336,7 @@ def test_a_saved_bucket_of_another_format_is_refused_with_its_place():
     with pytest.raises(FormatError, match=r"city\.traffic\.flow\.v1/0"):
         judge.load(0, b"\xc1 nonsense")
     with pytest.raises(FormatError, match="this engine reads"):
-        judge.load(0, judge.dump(0).replace(b"\x94\x01", b"\x94\x02", 1))
+        judge.load(0, judge.dump(0).replace(b"\x94\x02", b"\x94\x09", 1))
 
 
 def test_a_series_holds_no_more_samples_than_its_horizon_needs():
@@ -350,3 +349,44 @@ def test_a_series_holds_no_more_samples_than_its_horizon_needs():
     series: Series = next(s for b in judge._buckets for s in b.series.values() if s.key == "a")
     assert len(series.samples) <= 2 * (L // 10) + 16
     assert micros(moment(series.horizon)) == series.horizon
+
+
+def test_an_episode_that_is_held_is_told_as_held_and_again_when_it_is_an_alarm():
+    announced, held = (), Episode(T0, None, 3, None, (), held=True)
+    series = Series("a", (-1, ()), 0)
+    for episode, told in (
+        (held, True),
+        (held, False),
+        (held._replace(held=False), True),
+        (held._replace(held=False), False),
+        (held._replace(end=T0 + 5), True),
+    ):
+        ops = _match("silent", list(series.announced), [episode])
+        assert [op.episode.held for op in ops] == ([episode.held] if told else [])
+        assert [op.known for op in ops] == (["x" if announced else None] if told else [])
+        series.announce(ops, ["x"] * len(ops))
+        announced = series.announced
+    assert series.announced[0].held
+    assert Series.load(series.dump(), 0, Timeline([(-INF, -1)], {-1: EMPTY})).announced == series.announced
+
+
+def test_a_rule_that_tells_nobody_makes_only_held_signals():
+    quiet = RuleSet.model_validate(
+        {
+            "rules": [
+                {
+                    **COMMON,
+                    "id": "hot",
+                    "kind": "event",
+                    "raise": "speed_kmh > 99",
+                    "keep": "1m",
+                    "priority": "P4",
+                    "tell": False,
+                }
+            ]
+        }
+    )
+    judge = Judge(TrafficFlow, 0, "log", whole=True)
+    judge.control(0, T0 * S, 0, compile_program(quiet, 7, TrafficFlow))
+    signals = judge.event(1, T0 * S, flow(1, "a", T0, 120), 1) + judge.pass_by(2, (T0 + 100) * S)
+    assert [(s.op, s.end is None, s.held) for s in signals] == [("put", True, True), ("put", False, True)]
