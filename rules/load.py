@@ -6,13 +6,15 @@ import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from models.alarm import Text
-from rules.spec import KINDS, RULES, CountLevel, Level, Registry, Rule, RuleSet, Sensor
+from rules.calendar import Calendar, Maintenance
+from rules.situations import WIDE, AnyWide
+from rules.spec import KINDS, RULES, AnyRule, CountLevel, Level, Registry, RuleSet, Sensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -20,11 +22,10 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic_core import ErrorDetails
 
-    from rules.spec import AnyRule
     from rules.terms import Loc
 
 #: Top-level keys of a file; each may be absent.
-SECTIONS = ("rules", "tests", "sensors")
+SECTIONS = ("rules", "tests", "calendars", "sensors")
 
 #: A rules file is written by people. Anything larger is not one.
 MAX_BYTES = 1_000_000
@@ -68,19 +69,24 @@ def default() -> RuleSet:
 def read(paths: str | Path | Iterable[str | Path]) -> Loaded:
     """As `load`, with the place of each rule. Raises RulesError with every problem of every file."""
     problems: list[str] = []
-    rules: dict[str, AnyRule] = {}
+    rules: dict[str, AnyRule | AnyWide] = {}
+    calendars: dict[str, Calendar] = {}
     where: dict[str, Where] = {}
+    places: dict[Loc, tuple[Document, Loc]] = {}
     sensors: dict[tuple[str, str], Sensor] = {}
     for document in documents(paths):
-        for i, item in enumerate(document.section("rules", problems)):
-            rule = document.validated(_RULE, item, ("rules", i), problems)
-            if rule is None:
-                continue
-            here = document.where(("rules", i, "id"))
-            if rule.id in where:
-                problems.append(f"{here}: there is already a rule {rule.id} at {where[rule.id]}")
-            rules.setdefault(rule.id, rule)
-            where.setdefault(rule.id, here)
+        for part, adapter, found in (("rules", _RULE, rules), ("calendars", _CALENDAR, calendars)):
+            for i, item in enumerate(document.section(part, problems)):
+                one = document.validated(adapter, item, (part, i), problems)
+                if one is None:
+                    continue
+                if one.id in found:
+                    document_, loc = places[part, one.id]
+                    here, there = document.where((part, i, "id")), document_.where((*loc, "id"))
+                    problems.append(f"{here}: there is already a {part[:-1]} {one.id} at {there}")
+                    continue
+                found[one.id] = one
+                places[part, one.id] = (document, (part, i))
         for i, item in enumerate(document.section("sensors", problems)):
             sensor = document.validated(_SENSOR, item, ("sensors", i), problems)
             if sensor is None:
@@ -91,8 +97,32 @@ def read(paths: str | Path | Iterable[str | Path]) -> Loaded:
             sensors.setdefault((sensor.topic, sensor.key), sensor)
     if problems:
         raise RulesError(problems)
-    registry = Registry(sensors=tuple(sensors[key] for key in sorted(sensors)))
-    return Loaded(RuleSet(rules=tuple(rules[name] for name in sorted(rules)), registry=registry), where)
+    for (_, name), (document, loc) in places.items():
+        where.setdefault(str(name), document.where((*loc, "id")))
+    return Loaded(_whole(rules, calendars, sensors, places), where)
+
+
+def _whole(
+    rules: Mapping[str, AnyRule | AnyWide],
+    calendars: Mapping[str, Calendar],
+    sensors: Mapping[tuple[str, str], Sensor],
+    places: Mapping[Loc, tuple[Document, Loc]],
+) -> RuleSet:
+    """All of it as one set. Raises RulesError for what is named and not there, at the place where it is named."""
+    ordered = [rules[name] for name in sorted(rules)]
+    parts: dict[str, Any] = {
+        "rules": tuple(rule for rule in ordered if not isinstance(rule, WIDE)),
+        "wide": tuple(rule for rule in ordered if isinstance(rule, WIDE)),
+        "calendars": tuple(calendars[name] for name in sorted(calendars)),
+        "registry": Registry(sensors=tuple(sensors[key] for key in sorted(sensors))),
+    }
+    problems = []
+    for (part, i, *loc), why in RuleSet.model_construct(**parts).dangling():
+        document, at = places["calendars" if part == "calendars" else "rules", parts[str(part)][i].id]
+        problems.append(f"{document.where((*at, *loc))}: {why}")
+    if problems:
+        raise RulesError(problems)
+    return RuleSet(**parts)
 
 
 def documents(paths: str | Path | Iterable[str | Path]) -> list[Document]:
@@ -239,7 +269,8 @@ class Document:
             return None
 
 
-_RULE: TypeAdapter[Any] = TypeAdapter(Rule)
+_RULE: TypeAdapter[Any] = TypeAdapter(Annotated[AnyRule | AnyWide, Field(discriminator="kind")])
+_CALENDAR: TypeAdapter[Calendar] = TypeAdapter(Calendar)
 _SENSOR: TypeAdapter[Sensor] = TypeAdapter(Sensor)
 
 
@@ -267,5 +298,14 @@ def _said(error: ErrorDetails) -> str:
 
 def known_keys() -> set[str]:
     """Every key of the grammar."""
-    models: tuple[type[BaseModel], ...] = (*RULES, Level, CountLevel, Sensor, Text)
+    models: tuple[type[BaseModel], ...] = (
+        *RULES,
+        *WIDE,
+        Level,
+        CountLevel,
+        Sensor,
+        Maintenance,
+        Calendar,
+        Text,
+    )
     return {f.alias or name for model in models for name, f in model.model_fields.items()}

@@ -5,22 +5,45 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rules import spec
-from rules.machine import INF, VALUES, Absence, Count, Episode, Happening, Kind, Level, Sample, Threshold
+from rules.calendar import Hours, Service
+from rules.machine import (
+    INF,
+    VALUES,
+    Absence,
+    Baseline,
+    Count,
+    Episode,
+    Happening,
+    Kind,
+    Level,
+    Rate,
+    Ratio,
+    Sample,
+    Scheduled,
+    Threshold,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from models.alarm import Category, Certainty, Text, Urgency
     from models.base import Event, Micros, Place
+    from rules.calendar import Calendar
 
 States = tuple[Any, ...]
 
 
 class Entry(NamedTuple):
-    """One compiled rule. `digest` tells whether another version's rule of this id is the same rule."""
+    """One compiled rule. `digest` tells whether another version's rule of this id is the same rule.
+
+    `memory`: of two rules that are not the same but have this in common, the later goes on with what the earlier `kept`.
+    """
 
     id: str
     kind: Kind
     digest: bytes
-    rule: spec.Threshold | spec.Count | spec.Absence | spec.Happening
+    rule: spec.AnyRule
+    memory: bytes | None = None
 
     @property
     def title(self) -> Text:
@@ -57,14 +80,23 @@ class Program:
         self.subjects: dict[str, Micros] = {s.key: s.every_us for s in sensors}
         self.places: dict[str, Place] = {s.key: s.place for s in sensors if s.place is not None}
         self._quiet: States = (None,) * len(entries)
+        self._serviced = {s.key: self._in_service(s) for s in sensors if s.maintenance}
+
+    def _in_service(self, sensor: spec.Sensor) -> Program:
+        """The same rules for a sensor that at times is out of service."""
+        windows = Service([m.span for m in sensor.maintenance])
+        wrapped = tuple(e._replace(kind=Scheduled(e.kind, windows)) for e in self.entries)
+        return Program(self.version, wrapped, (sensor.model_copy(update={"maintenance": ()}),))
+
+    def of(self, key: str) -> Program:
+        """The program as it is for this subject. Its states are those of no other program."""
+        return self._serviced.get(key, self) if self._serviced else self
 
     def initial(self, key: str, since: Micros | None) -> States:
         """States of a subject not heard yet; the registry's subjects are listened for `since` then."""
         if since is None or key not in self.subjects:
             return self._quiet
-        return tuple(
-            k.initial(since, self.subjects[key]) if isinstance(k, Absence) else None for k in self.kinds
-        )
+        return tuple(k.initial(since, self.subjects[key]) for k in self.kinds)
 
     def feed(self, states: States, sample: Sample, closed: list[tuple[str, Episode]]) -> States:
         after: list[Any] | None = None
@@ -117,12 +149,39 @@ class Program:
         mine = dict(zip((e.id for e in self.entries), self.initial(key, at), strict=True))
         for entry, state in zip(old.entries, states, strict=True):
             new = self.rules.get(entry.id)
-            listening = not isinstance(entry.kind, Absence) or key in self.subjects
+            listening = not entry.kind.listens or key in self.subjects
             if new is not None and new.digest == entry.digest and listening:
-                mine[entry.id] = mine[entry.id] if state is None else state
-            elif state is not None and (episode := entry.kind.open(state)) is not None:
+                if state is not None:
+                    mine[entry.id] = self._moved(entry, new, state, at, key, closed)
+                continue
+            if state is not None and (episode := entry.kind.open(state)) is not None:
                 closed.append((entry.id, episode._replace(end=at)))
+            if new is not None and new.memory is not None and new.memory == entry.memory:
+                mine[entry.id] = self._moved(entry, new, entry.kind.kept(state), at, key, closed)
         return tuple(mine[e.id] for e in self.entries)
+
+    def _moved(
+        self, old: Entry, new: Entry, state: Any, at: Micros, key: str, closed: list[tuple[str, Episode]]
+    ) -> Any:
+        """A state of a rule that goes on, where its sensor's maintenance is not what it was."""
+        before, after = _service(old.kind), _service(new.kind)
+        if before == after or state is None:
+            return state
+        if before is not None:
+            state = state[0]
+            if state is None:
+                return new.kind.initial(at, self.subjects.get(key, 0))
+        if not isinstance(new.kind, Scheduled) or after is None:
+            return state
+        ended: list[Episode] = []
+        moved = new.kind.wrap(state, at, self.subjects.get(key, 0), ended)
+        closed += [(old.id, episode) for episode in ended]
+        return moved
+
+
+def _service(kind: Kind) -> object:
+    """The spans for which a sensor is out of service; None: it never is."""
+    return kind.windows.out if isinstance(kind, Scheduled) and isinstance(kind.windows, Service) else None
 
 
 #: Before the first control record nothing is in force.
@@ -132,31 +191,73 @@ EMPTY = Program(-1, ())
 def compile_program(rules: spec.RuleSet, version: int, event: type[Event]) -> Program:
     """The program of a set for one topic. `version` is the set's offset in `city.rules.v1`."""
     topic = event.topic.name
-    entries = tuple(Entry(r.id, _kind(r), r.model_dump_json().encode(), r) for r in rules.of(topic))
+    calendars = {calendar.id: calendar for calendar in rules.calendars}
+    entries = tuple(_entry(rule, calendars) for rule in rules.of(topic))
     return Program(version, entries, rules.registry.of(topic))
 
 
-def _kind(rule: spec.Threshold | spec.Count | spec.Absence | spec.Happening) -> Kind:
-    where = None if rule.where is None else rule.compile(rule.where).fn
-    if isinstance(rule, spec.Threshold):
-        raises = [rule.compile(level.raise_) for level in rule.levels]
-        levels = [
-            (
-                Level(spec.rank(level.priority), level.for_us, level.keep_us),
-                raised.fn,
-                None if level.clear is None else rule.compile(level.clear).fn,
-            )
-            for level, raised in zip(rule.levels, raises, strict=True)
-        ]
-        return Threshold(levels, where, raises[0].measure, raises[0].measured[1] or 1)
-    if isinstance(rule, spec.Count):
-        counted = [
-            (Level(spec.rank(level.priority), 0, level.keep_us), level.raise_at, level.clear_below)
-            for level in rule.levels
-        ]
-        return Count(counted, rule.window_us, where)
-    if isinstance(rule, spec.Absence):
-        return Absence(spec.rank(rule.priority), rule.after_us, rule.misses)
-    clear = None if rule.clear is None else rule.compile(rule.clear).fn
-    level = Level(spec.rank(rule.priority), 0, rule.keep_us)
-    return Happening(level, rule.compile(rule.raise_).fn, clear, where)
+def _entry(rule: spec.AnyRule, calendars: Mapping[str, Calendar]) -> Entry:
+    kind, digest = _kind(rule), rule.model_dump_json().encode()
+    memory = None
+    if isinstance(rule, spec.Baseline):
+        memory = repr((rule.on, rule.of, rule.where, rule.least, rule.during)).encode()
+    if rule.during is not None:
+        kind = Scheduled(kind, Hours(calendars[rule.during], calendars))
+        digest += b"".join(c.model_dump_json().encode() for c in _excepted(rule.during, calendars))
+    return Entry(rule.id, kind, digest, rule, memory)
+
+
+def _excepted(name: str, calendars: Mapping[str, Calendar]) -> Iterator[Calendar]:
+    """A calendar and those that it excepts."""
+    yield calendars[name]
+    for other in calendars[name].except_:
+        yield from _excepted(other, calendars)
+
+
+def _kind(rule: spec.AnyRule) -> Kind:
+    where = None if rule.where is None else rule.compile_where(rule.where).fn
+    match rule:
+        case spec.Threshold():
+            levels, measured = _levels(rule)
+            return Threshold(levels, where, *measured)
+        case spec.Rate():
+            levels, measured = _levels(rule)
+            return Rate(levels, rule.index_of(rule.of), (rule.over_us, rule.per_us), where, measured)
+        case spec.Ratio():
+            levels, measured = _levels(rule)
+            span = (rule.pane_us, rule.window_us // rule.pane_us, rule.least)
+            return Ratio(levels, rule.compile_where(rule.of).fn, span, where, measured)
+        case spec.Count() | spec.Distinct():
+            counted = [
+                (Level(spec.rank(level.priority), 0, level.keep_us), level.raise_at, level.clear_below)
+                for level in rule.levels
+            ]
+            of = rule.index_of(rule.of) if isinstance(rule, spec.Distinct) else None
+            return Count(counted, rule.window_us, where, of)
+        case spec.Absence():
+            return Absence(spec.rank(rule.priority), rule.after_us, rule.misses, rule.wait_us)
+        case spec.Schedule():
+            return Absence(spec.rank(rule.priority), rule.due_us, where=where, once=True)
+        case spec.Baseline():
+            level = Level(spec.rank(rule.priority), 0, rule.keep_us)
+            return Baseline(level, rule.index_of(rule.of), rule.raise_, rule.least, where)
+        case spec.Happening():
+            clear = None if rule.clear is None else rule.compile(rule.clear).fn
+            level = Level(spec.rank(rule.priority), 0, rule.keep_us)
+            return Happening(level, rule.compile(rule.raise_).fn, clear, where)
+
+
+def _levels(
+    rule: spec.Threshold | spec.Rate | spec.Ratio,
+) -> tuple[list[tuple[Level, Any, Any]], tuple[Any, int]]:
+    """The levels with their compiled conditions; and what is measured, with its sign."""
+    raises = [rule.compile(level.raise_) for level in rule.levels]
+    levels = [
+        (
+            Level(spec.rank(level.priority), level.for_us, level.keep_us),
+            raised.fn,
+            None if level.clear is None else rule.compile(level.clear).fn,
+        )
+        for level, raised in zip(rule.levels, raises, strict=True)
+    ]
+    return levels, (raises[0].measure, raises[0].measured[1] or 1)

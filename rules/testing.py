@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from models.alarm import Priority
 from models.base import ENVELOPE, PLACE_FIELDS, Event, Micros, micros, moment
+from rules.calendar import Calendar
 from rules.load import RulesError, documents
-from rules.spec import Absence, Interval, Registry, Rule, RuleSet, Sensor
+from rules.spec import Absence, Interval, Registry, Rule, RuleSet, Schedule, Sensor
 from rules.terms import Duration, Lasting, duration_text, duration_us
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class RuleTest:
     data: Written
     file: str
     line: int
+    calendars: tuple[Calendar, ...] = ()
 
     def events(self) -> list[Event]:
         """Valid events in order of time. Raises InputError."""
@@ -98,11 +100,12 @@ class RuleTest:
         """The rule, and the registry of what the test names; an absence knows whom it heard in the test, too."""
         topic = self.rule.on
         sensors = [Sensor.model_validate({"topic": topic, **s.model_dump()}) for s in self.data.sensors]
-        if isinstance(self.rule, Absence) and not sensors:
+        if isinstance(self.rule, Absence | Schedule) and not sensors:
             step = self._step() or "1m"
             keys = sorted({self.rule.event.topic.key_of(e) for e in self.events()})
             sensors = [Sensor(topic=topic, key=key, every=step) for key in keys]
-        return RuleSet(rules=(self.rule,), registry=Registry(sensors=tuple(sensors)))
+        registry = Registry(sensors=tuple(sensors))
+        return RuleSet(rules=(self.rule,), calendars=self.calendars, registry=registry)
 
     def until(self) -> Micros:
         """When the clock stops: so long after the last event."""
@@ -139,7 +142,9 @@ class _Row(NamedTuple):
 def parse_tests(paths: str | Path | Iterable[str | Path]) -> list[RuleTest]:
     """The tests in these files (or the *.yaml of a folder), each with its rule. Raises RulesError."""
     problems: list[str] = []
-    found = [test for document in documents(paths) for test in _tests(document, problems)]
+    read = documents(paths)
+    calendars = tuple(c for document in read for c in _calendars(document, problems))
+    found = [test for document in read for test in _tests(document, calendars, problems)]
     if problems:
         raise RulesError(problems)
     return found
@@ -166,7 +171,18 @@ _RULE: TypeAdapter[Any] = TypeAdapter(Rule)
 _TEST: TypeAdapter[Written] = TypeAdapter(Written)
 
 
-def _tests(document: Document, problems: list[str]) -> Iterator[RuleTest]:
+_CALENDAR: TypeAdapter[Calendar] = TypeAdapter(Calendar)
+
+
+def _calendars(document: Document, problems: list[str]) -> Iterator[Calendar]:
+    """A calendar may stand in another file than the rule that names it."""
+    for i, item in enumerate(document.section("calendars", problems)):
+        calendar = document.validated(_CALENDAR, item, ("calendars", i), problems)
+        if calendar is not None:
+            yield calendar
+
+
+def _tests(document: Document, calendars: tuple[Calendar, ...], problems: list[str]) -> Iterator[RuleTest]:
     rules: dict[str, AnyRule] = {}
     for i, item in enumerate(document.section("rules", problems)):
         rule = document.validated(_RULE, item, ("rules", i), problems)
@@ -184,14 +200,16 @@ def _tests(document: Document, problems: list[str]) -> Iterator[RuleTest]:
                 f"{at}: rule: one of the rules of this file ({', '.join(rules) or 'there is none'})"
             )
             continue
-        test = RuleTest(data.name, rules[name], data, file, line)
+        test = RuleTest(data.name, rules[name], data, file, line, calendars)
         try:
             test.events()
             test.rules()
         except InputError as error:
             problems.append(f"{document.where(('tests', i, *error.loc))}: {error}")
         except ValidationError as error:
-            problems.append(f"{document.where(('tests', i, 'sensors'))}: {error.errors()[0]['msg']}")
+            first = error.errors()[0]
+            part = "sensors" if "sensors" in first["loc"] else "rule"
+            problems.append(f"{document.where(('tests', i, part))}: {first['msg']}")
         else:
             yield test
 

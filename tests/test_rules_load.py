@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rules.load import RulesError, default, load, read
+from rules.spec import KINDS
 
 GOOD = """\
 rules:
@@ -49,17 +50,17 @@ def test_each_rule_knows_its_line(write):
     [
         (GOOD.replace("segment_id", "segment"), ["a.yaml:5: by: identity labels must follow from the key segment_id"]),
         (GOOD.replace("< 10", "< 'x'"), ["a.yaml:7: raise: column 13: speed_kmh is a number and 'x' is a word"]),
-        (GOOD.replace("for:", "fro:"), ["a.yaml:7: unknown key fro here; did you mean for?"]),
+        (GOOD.replace("for:", "forr:"), ["a.yaml:7: unknown key forr here; did you mean for?"]),
         (GOOD.replace("threshold", "treshold"), [
-            "a.yaml:3: there is no kind 'treshold'; there are threshold, count, absence, event"]),
-        (GOOD.replace("  kind: threshold\n", ""), ["a.yaml:2: kind is missing: one of threshold, count, absence, event"]),
+            "a.yaml:3: there is no kind 'treshold'; there are " + ", ".join(KINDS)]),
+        (GOOD.replace("  kind: threshold\n", ""), ["a.yaml:2: kind is missing: one of " + ", ".join(KINDS)]),
         (GOOD.replace("  by: [segment_id]\n", ""), ["a.yaml:2: by is missing"]),
         (GOOD + "  id: again\n", ["a.yaml:8: id is said twice"]),
-        (GOOD + "rule: []\n", ["a.yaml:8: unknown key rule; a file has rules, tests, sensors"]),
+        (GOOD + "rule: []\n", ["a.yaml:8: unknown key rule; a file has rules, tests, calendars, sensors"]),
         ("rules: {id: x}\n", ["a.yaml:1: rules is a list"]),
-        ("- id: x\n", ["a.yaml:1: a rules file has the keys rules, tests, sensors"]),
+        ("- id: x\n", ["a.yaml:1: a rules file has the keys rules, tests, calendars, sensors"]),
         ("rules:\n- [}\n", ["a.yaml:2: expected the node content, but found '}'"]),
-        ("rules:\n- !!python/object:os.system {}\n", ["a.yaml:2: kind is missing: one of threshold, count, absence, event"]),
+        ("rules:\n- !!python/object:os.system {}\n", ["a.yaml:2: kind is missing: one of " + ", ".join(KINDS)]),
         ("rules:\n- &a {id: x}\n- *a\n", ["a.yaml:2: an alias (*) has no place here"]),
         ("[" * 3000, ["a.yaml:1: nested too deeply"]),
         ("sensors:\n- topic: city.traffic.flow.v1\n  key: a\n  every: 60\n", [

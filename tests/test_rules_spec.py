@@ -13,7 +13,7 @@ from models.environment import AirQuality
 from models.hospital import Occupancy, PatientMovement
 from models.traffic import TrafficFlow
 from rules.load import default
-from rules.spec import Registry, Rule, RuleSet, Sensor
+from rules.spec import ENGINE, Registry, Rule, RuleSet, Sensor
 from rules.terms import duration_text, duration_us, names_of, types_of, values_of
 
 RULE = TypeAdapter(Rule)
@@ -192,8 +192,11 @@ def test_a_set_survives_the_log():
 
 
 def test_a_set_of_another_engine_or_with_one_id_twice_is_refused():
-    with pytest.raises(ValidationError, match="written for engine 2; this is engine 1"):
-        RuleSet.parse(b'{"engine": 2}')
+    with pytest.raises(ValidationError, match=f"written for engine {ENGINE + 1}; this is engine {ENGINE}"):
+        RuleSet.parse(b'{"engine": %d}' % (ENGINE + 1))
+    assert RuleSet.parse(b'{"engine": 1}').rules == (), (
+        "an earlier engine said nothing that this one does not know"
+    )
     with pytest.raises(ValidationError, match="there is already a rule road-jammed"):
         RuleSet.model_validate({"rules": [JAM, JAM]})
 
