@@ -24,9 +24,11 @@ def judge(rules, events, until):
         sample = (at, e.event_id, "", n, 0, 0, values(e))
         before = program.expire(states.get(key, program.initial(key, None)), at, closed)
         states[key] = program.feed(before, sample, closed)
-        found += [told(key, rule, episode) for rule, episode in closed]
+        found += [told(key, rule, episode) for rule, episode in closed if not episode.held]
     for key, before in states.items():
         closed = []
         after = program.expire(before, until, closed)
-        found += [told(key, rule, episode) for rule, episode in (*closed, *program.open(after))]
+        found += [
+            told(key, rule, episode) for rule, episode in (*closed, *program.open(after)) if not episode.held
+        ]
     return found

@@ -1,0 +1,242 @@
+"""Every kind of rule at its edges, as an operator would write it down; and what no notation can say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rule_judge import judge as fold
+
+from models.base import micros, moment
+from models.catalogue import event_of
+from models.traffic import TrafficFlow
+from rules.judge import Judge
+from rules.machine import INF
+from rules.program import compile_program
+from rules.proof import interval_judge
+from rules.spec import RuleSet
+from rules.testing import START, parse_tests, run
+
+CASES = parse_tests(Path(__file__).parent / "cases" / "rules" / "kinds.yaml")
+MINUTE = 60_000_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.rule.id}: {c.name}")
+def test_a_kind_does_what_its_case_says(case):
+    assert run(case, interval_judge) == []
+    assert run(case, fold) == []
+
+
+# --- what is strange to a series: weeks of samples are more than a line of YAML -----------------------------------------
+
+
+def strange(**more):
+    return RuleSet.model_validate(
+        {
+            "rules": [
+                {
+                    "id": "strange",
+                    "kind": "baseline",
+                    "on": "city.traffic.flow.v1",
+                    "by": ["segment_id"],
+                    "of": "speed_kmh",
+                    "least": 5,
+                    "keep": "30m",
+                    **more,
+                }
+            ]
+        }
+    )
+
+
+def flows(values, start=START, step=10 * MINUTE):
+    return [
+        TrafficFlow.model_validate(
+            {
+                "event_id": f"e{n}",
+                "source_id": "s",
+                "observed_at": moment(start + n * step),
+                "segment_id": "a",
+                "speed_kmh": value,
+            }
+        )
+        for n, value in enumerate(values)
+    ]
+
+
+QUIET = [50 + (n % 7) - 3 for n in range(300)]
+
+
+def test_a_value_that_is_strange_to_its_series_is_an_advisory_that_may_be_wrong():
+    events = flows([*QUIET, 2, 50, 51])
+    end = START + 310 * 10 * MINUTE
+    (found,) = interval_judge(strange(), events, end)
+    at = START + 300 * 10 * MINUTE
+    assert (found.start_us, found.end_us, found.priority) == (at, at + 30 * MINUTE, "advisory")
+    assert strange().rules[0].certainty == "Possible"
+    assert interval_judge(strange(least=60), events, end) == [], "a difference that does not matter"
+    assert interval_judge(strange(where="speed_kmh > 5"), events, end) == []
+
+
+def test_a_baseline_is_never_more_than_an_advisory():
+    for wish in ({"priority": "P1"}, {"certainty": "Observed"}, {"raise": 0.3}):
+        with pytest.raises(ValueError, match=r"advisory|Possible|0\.5"):
+            strange(**wish)
+
+
+def test_what_a_series_usually_does_outlives_a_change_of_the_bound():
+    rules = [strange(), strange(**{"raise": 0.7}), strange(least=6)]
+    programs = [compile_program(r, n, TrafficFlow) for n, r in enumerate(rules)]
+    state = programs[0].initial("a", None)
+    for n, value in enumerate(QUIET):
+        state = programs[0].feed(state, (START + n, f"{n}", "", n, 0, 0, (None, value, *(None,) * 9)), [])
+    ((known, _),) = state
+    assert programs[1].take_over(programs[0], state, START + 999, "a", []) == ((known, None),)
+    assert programs[2].take_over(programs[0], state, START + 999, "a", []) == (None,), "another measure"
+
+
+def test_a_series_that_says_nothing_for_two_months_is_forgotten():
+    judge = Judge(TrafficFlow, 0, "test", whole=True)
+    judge.control(0, START, START, compile_program(strange(), 0, TrafficFlow))
+    judge.event(1, START, flows([50])[0], 1)
+    judge.pass_by(2, START + 59 * DAY)
+    judge.dump(0), [judge.dump(n) for n in range(judge.buckets)]
+    assert judge.size() == 1
+    judge.pass_by(3, START + 61 * DAY)
+    [judge.dump(n) for n in range(judge.buckets)]
+    assert judge.size() == 0
+
+
+# --- planned maintenance ------------------------------------------------------------------------------------------------
+
+JAM = {
+    "id": "jam",
+    "kind": "threshold",
+    "on": "city.traffic.flow.v1",
+    "by": ["segment_id"],
+    "levels": [{"priority": "P3", "raise": "speed_kmh < 10", "clear": "speed_kmh > 20", "for": "0s"}],
+}
+SILENT = {
+    "id": "silent",
+    "kind": "absence",
+    "on": "city.traffic.flow.v1",
+    "by": ["segment_id"],
+    "after": "30m",
+    "priority": "P4",
+}
+
+
+def maintained(*spans):
+    """The sensor `a`, out of service from and to so many minutes after the beginning."""
+    return RuleSet.model_validate(
+        {
+            "rules": [JAM, SILENT],
+            "registry": {
+                "sensors": [
+                    {
+                        "topic": "city.traffic.flow.v1",
+                        "key": "a",
+                        "every": "10m",
+                        "maintenance": [
+                            {
+                                "from": moment(START + a * MINUTE).isoformat(),
+                                "to": moment(START + b * MINUTE).isoformat(),
+                                "why": "new loop",
+                            }
+                            for a, b in spans
+                        ],
+                    }
+                ]
+            },
+        }
+    )
+
+
+def found(rules, values, until):
+    judged = interval_judge(rules, flows(values), START + until * MINUTE)
+    return sorted(
+        (i.rule, (i.start_us - START) // MINUTE, i.end_us and (i.end_us - START) // MINUTE) for i in judged
+    )
+
+
+def test_what_a_sensor_says_while_it_is_out_of_service_is_not_judged():
+    assert found(maintained((25, 65)), [50, 50, 50, 5, 5, 5, 5, 50, 50], 90) == []
+    assert found(maintained(), [50, 50, 50, 5, 5, 5, 5, 50, 50], 90) == [("jam", 30, 70)]
+
+
+def test_an_alarm_ends_where_the_maintenance_begins_and_comes_back_if_it_still_holds():
+    assert found(maintained((25, 65)), [5] * 9, 85) == [("jam", 0, 25), ("jam", 70, None)]
+
+
+def test_nobody_misses_a_sensor_in_maintenance_and_listening_begins_anew():
+    assert found(maintained((20, 100)), [50, 50], 140) == [("silent", 130, None)]
+    assert found(maintained(), [50, 50], 140) == [("silent", 40, None)]
+
+
+def switched(before, after, values, at, until):
+    """The ledger where `after` comes in force so many minutes after the beginning."""
+    judge = Judge(TrafficFlow, 0, "test", whole=True)
+    standing = {}
+
+    def take(signals):
+        for s in signals:
+            standing[s.alarm_id] = s
+
+    take(judge.control(0, START, START, compile_program(before, 0, TrafficFlow)))
+    events, told, offset = flows(values), False, 0
+    for event in events:
+        offset += 1
+        if not told and event.at >= START + at * MINUTE:
+            take(judge.control(offset, START + at * MINUTE, 0, compile_program(after, 1, TrafficFlow)))
+            told, offset = True, offset + 1
+        take(judge.event(offset, event.at, event, offset))
+    take(judge.pass_by(offset + 1, START + until * MINUTE))
+    return sorted(
+        (s.rule, (micros(s.start) - START) // MINUTE, s.end and (micros(s.end) - START) // MINUTE)
+        for s in standing.values()
+        if s.op == "put"
+    )
+
+
+def test_planning_a_maintenance_ends_no_alarm_before_it_begins():
+    values = [50, 5, 5, 5, 5, 5, 5, 5, 5]
+    assert switched(maintained(), maintained((60, 70)), values, 35, 100) == [
+        ("jam", 10, 60),
+        ("jam", 70, None),
+    ]
+
+
+def test_a_maintenance_that_is_called_off_changes_nothing_of_what_stands():
+    values = [50, 5, 5, 5, 5, 5, 5, 5, 5]
+    assert switched(maintained((60, 70)), maintained(), values, 35, 85) == [("jam", 10, None)]
+
+
+def test_an_alarm_that_stands_when_a_maintenance_is_told_of_that_has_begun_ends_then():
+    values = [50, 5, 5, 5, 5, 5, 5, 5, 5]
+    assert switched(maintained(), maintained((20, 55)), values, 35, 70) == [
+        ("jam", 10, 35),
+        ("jam", 60, None),
+    ]
+
+
+# --- the law of time ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.rule.id}: {c.name}")
+@pytest.mark.parametrize("step", [MINUTE, 7 * MINUTE])
+def test_looking_at_the_clock_more_often_changes_nothing(case, step):
+    program = compile_program(case.rules(), 0, event_of(case.rule.on))
+    (kind,) = program.kinds
+    every = next(iter(program.subjects.values()), MINUTE)
+    state = often = kind.initial(START, every) if program.subjects else None
+    closed, closed_often = [], []
+    until = case.until()
+    for t in range(START, until, step):
+        often = kind.expire(often, t, closed_often)
+        assert kind.due(often) > t
+    state = kind.expire(state, until, closed)
+    often = kind.expire(often, until, closed_often)
+    assert (state, closed) == (often, closed_often)
+    assert kind.due(state) <= INF
