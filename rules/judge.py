@@ -232,7 +232,7 @@ class Judge:
     def _new(self, bucket: _Bucket, key: str, clock: Micros) -> Series:
         horizon = clock - self._late
         version = bucket.line.at(horizon - 1)
-        series = Series(key, (version, self.programs[version].initial(key, None)), horizon)
+        series = Series(key, (version, self.programs[version].of(key).initial(key, None)), horizon)
         bucket.series[key] = series
         return series
 

@@ -114,13 +114,13 @@ class Series:
     ) -> tuple[int, tuple[Any, ...]]:
         """Fold samples, each after everything that is due at or before it."""
         version, states = core
-        program = line.programs[version]
+        program = line.programs[version].of(self.key)
         due = min(line.change(version)[0], program.due(states))
         for sample in samples:
             before = states
             if due <= sample[T]:
                 version, states = self._expire((version, states), sample[T], line, closed)
-                program = line.programs[version]
+                program = line.programs[version].of(self.key)
             states = program.feed(states, sample, closed)
             if states is not before:
                 due = min(line.change(version)[0], program.due(states))
@@ -136,11 +136,11 @@ class Series:
         version, states = core
         while (change := line.change(version))[0] <= upto:
             moment, following = change
-            old, new = line.programs[version], line.programs[following]
+            old, new = line.programs[version].of(self.key), line.programs[following].of(self.key)
             states = old.expire(states, moment, closed)
             states = new.take_over(old, states, moment, self.key, closed)
             version = following
-        return version, line.programs[version].expire(states, upto, closed)
+        return version, line.programs[version].of(self.key).expire(states, upto, closed)
 
     # --- what the judge calls -----------------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ class Series:
         if clock < self.due and 0 <= self.folded == len(samples) - 1 and samples[-1][T] <= clock:
             # One more sample, in order, while nothing is due; mostly no rule is moved by it either.
             version, states = self.head
-            fed = version, line.programs[version].feed(states, samples[-1], self.closed)
+            fed = version, line.programs[version].of(self.key).feed(states, samples[-1], self.closed)
             ready = len(samples)
             if fed[1] is states:
                 self.folded = ready
@@ -228,7 +228,7 @@ class Series:
     def _due(self, line: Timeline) -> Micros:
         """When a timer of the head, or another version of the rules, next acts."""
         version, states = self.head
-        return min(line.programs[version].due(states), line.change(version)[0])
+        return min(line.programs[version].of(self.key).due(states), line.change(version)[0])
 
     def compact(self, horizon: Micros, line: Timeline) -> None:
         """Fold what is older than the horizon into its state. Changes nothing that can be observed."""
@@ -262,7 +262,7 @@ class Series:
 
     def _differences(self, line: Timeline) -> list[Op]:
         version, states = self.head
-        new = [*self.closed, *line.programs[version].open(states)]
+        new = [*self.closed, *line.programs[version].of(self.key).open(states)]
         if not new and not self.announced:
             return []
         ops: list[Op] = []

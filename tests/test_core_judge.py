@@ -17,7 +17,7 @@ from rules.judge import FormatError, Judge
 from rules.machine import Episode
 from rules.program import EMPTY, compile_program
 from rules.series import Series, Timeline, _match
-from rules.spec import RuleSet
+from rules.spec import Registry, RuleSet
 
 S = 1_000_000
 L = TrafficFlow.topic.late_us // S  # 120 s
@@ -390,3 +390,26 @@ def test_a_rule_that_tells_nobody_makes_only_held_signals():
     judge.control(0, T0 * S, 0, compile_program(quiet, 7, TrafficFlow))
     signals = judge.event(1, T0 * S, flow(1, "a", T0, 120), 1) + judge.pass_by(2, (T0 + 100) * S)
     assert [(s.op, s.end is None, s.held) for s in signals] == [("put", True, True), ("put", False, True)]
+
+
+def test_a_sensor_under_maintenance_is_neither_missed_nor_judged_and_what_stands_ends_when_it_begins():
+    away = {"from": moment((T0 + 100) * S), "to": moment((T0 + 400) * S), "why": "new head"}
+    sensors = [
+        {"topic": TOPIC, "key": "a", "every": "30s", "maintenance": [away]},
+        {"topic": TOPIC, "key": "b", "every": "30s"},
+    ]
+    rules = RULES.model_copy(update={"registry": Registry.model_validate({"sensors": sensors})})
+    judge = Judge(TrafficFlow, 0, "log", whole=True)
+    signals = judge.control(0, T0 * S, 0, compile_program(rules, 7, TrafficFlow))
+    for n, t in enumerate((0, 60, 150, 300)):
+        signals += judge.event(2 * n + 1, (T0 + t) * S, flow(2 * n, "a", T0 + t, 1), n)
+        signals += judge.event(2 * n + 2, (T0 + t) * S, flow(2 * n + 1, "b", T0 + t, 1), n)
+    signals += judge.pass_by(99, (T0 + 495) * S)
+    told = {
+        (s.rule, s.labels["segment_id"]): (s.start.timestamp() - T0, s.end and s.end.timestamp() - T0)
+        for s in signals
+    }
+    assert told["slow", "a"] == (0, 100)
+    assert told["slow", "b"] == (0, None)
+    assert told["silent", "a"] == (490, None)
+    assert told["silent", "b"] == (390, None)
