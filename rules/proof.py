@@ -26,16 +26,17 @@ def interval_judge(
     """The ledger of the events, each arriving when it was observed, once the clock has come to `until`.
 
     The rules are in force from `since`, as in the log: from then on the registry's sensors are listened for. Events
-    are in the order of time.
+    are in the order of time. What is held is no alarm; of a rule that tells nobody of anything it is all there is.
     """
+    quiet = {rule.id for rule in rules.rules if not rule.tell}
     standing: dict[str, Interval] = {}
     for topic in sorted({rule.on for rule in rules.rules}):
         mine = [event for event in events if event.topic.name == topic]
         for signal in _signals(rules, event_of(topic), mine, until, since):
-            if signal.op == "put":
+            if signal.op == "put" and (not signal.held or signal.rule in quiet):
                 standing[signal.alarm_id] = _interval(signal)
             else:
-                del standing[signal.alarm_id]
+                standing.pop(signal.alarm_id, None)
     return list(standing.values())
 
 

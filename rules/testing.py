@@ -34,7 +34,8 @@ START: Micros = micros(datetime(2026, 1, 5, tzinfo=UTC))
 MAX_SAMPLES = 20_000
 
 _NOTATION = re.compile(r"(.*\S)\s+@((?:\d+(?:ms|s|m|h|d))+)")
-_REPEATED = re.compile(r"(.+)x(\d{1,5})")
+_TOKEN = re.compile(r"\([^()]*\)\S*|\S+")
+_REPEATED = re.compile(r"(.+)x(\d{1,5})", re.DOTALL)
 
 _GIVEN = ("at", "event_id", "quality", "revision", *PLACE_FIELDS)
 
@@ -244,14 +245,20 @@ _MISSING = object()
 
 
 def _expanded(text: str, loc: _Loc) -> list[Any]:
-    """The values of "60x5 90 _ _ 60x5"."""
+    """The values of "60x5 90 _ _ (48 52)x5"."""
     out: list[Any] = []
-    for token in text.split():
+    for token in _TOKEN.findall(text):
         repeated = _REPEATED.fullmatch(token)
         value, times = (repeated[1], int(repeated[2])) if repeated else (token, 1)
-        if len(out) + times > MAX_SAMPLES:
+        if value.startswith("(") or value.endswith(")"):
+            if not (value.startswith("(") and value.endswith(")")) or times == 1:
+                raise InputError(loc, f"{token}: a group is written (48 52)x5, and holds no other")
+            values = _expanded(value[1:-1], loc)
+        else:
+            values = [_MISSING if value == "_" else _scalar(value)]
+        if len(out) + len(values) * times > MAX_SAMPLES:
             raise InputError(loc, f"more than {MAX_SAMPLES} samples")
-        out += [_MISSING if value == "_" else _scalar(value)] * times
+        out += values * times
     return out
 
 
