@@ -1,4 +1,4 @@
-"""What is said of an alarm: the detectors' signals, the operators' commands, and what the alarm plane makes of them."""
+"""What is said of an alarm: the detectors' signals and marks, the operators' commands, and what the alarm plane makes of them."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ Category = Literal[
 ]
 
 #: ISA-18.2 states, derived from the facts and never stored as the truth (see rules/lifecycle.py).
-State = Literal["NORM", "UNACK", "ACKED", "RTNUN"]
+State = Literal["NORM", "UNACK", "ACKED", "RTNUN", "DSUPR"]
 
 
 #: `ce_type` of the records on `city.alarm.input.v1`.
 SIGNAL_TYPE = "city.alarm.signal.v1"
 COMMAND_TYPE = "city.alarm.command.v1"
+MARK_TYPE = "city.alarm.mark.v1"
 
 
 class _Record(BaseModel):
@@ -60,6 +61,36 @@ class Evidence(_Record):
     offset: int
     observed_at: AwareDatetime
     values: dict[str, Any]
+
+
+class Proof(_Record):
+    """What one occurrence was derived from. With this alone it is derived again (rules/derive.py); the form is our own.
+
+    `rules` is a set of its rule alone, with the calendars it needs and its sensor; `version` names the set it is from. From
+    the rule's `state` at `since` on the `samples`, as the judge has them (their values are those of `names`), give the
+    occurrence, once the clock has come to `clock`. `until`: then this rule was in force no more. `gone`: nothing begins at
+    the occurrence's start; it is taken back.
+
+    `used` is how many samples there were since the horizon, and `over` a hash over all of them. `minimal`: without any one
+    of `samples` the occurrence would be another. `beside` are cited, and nothing depends on them. `seal` is a hash over all that
+    is said here, `log` the log that it was read from.
+    """
+
+    log: str
+    rules: Any
+    version: int
+    names: tuple[str, ...] = ()
+    since: AwareDatetime
+    clock: AwareDatetime
+    until: AwareDatetime | None = None
+    state: Any = None
+    samples: tuple[Any, ...] = ()
+    beside: tuple[Any, ...] = ()
+    used: int = 0
+    minimal: bool = False
+    gone: bool = False
+    over: str = ""
+    seal: str = ""
 
 
 class Signal(_Record):
@@ -95,10 +126,29 @@ class Signal(_Record):
     certainty: Certainty = "Observed"
     category: Category = "Other"
     evidence: tuple[Evidence, ...] = ()
-    horizon: Any = None
+    proof: Proof | None = None
     cause: str | None = None
     merged_into: str | None = None
     held: bool = False
+
+
+class Mark(_Record):
+    """What a rule over signals says of another rule's alarm: it is suppressed by design from now on, or no longer.
+
+    `by` is the alarm that is the reason. Its place is as a signal's, and counts for each (fingerprint, rule) by itself.
+    It may come before the alarm is told: then it is told as suppressed, and nobody is called.
+    """
+
+    op: Literal["suppress", "release"]
+    alarm_id: str
+    fingerprint: str
+    rule: str
+    by: str
+    topic: str
+    partition: int = Field(ge=0, lt=2**31)
+    offset: int = Field(ge=0, lt=2**63)
+    k: int = Field(ge=0, lt=2**63)
+    stamp: AwareDatetime
 
 
 class Command(_Record):
@@ -114,7 +164,8 @@ class Command(_Record):
 class Alarm(_Record):
     """One occurrence as it stands. Value of the compacted topic `city.alarm.state.v1`, keyed by `alarm_id`.
 
-    `active`, `acked` and `retracted` are facts; `state` is derived from them. `position` is the offset in
+    `active`, `acked`, `retracted` and `suppressed` are facts; `state` is derived from them. `suppressed_by` are the alarms
+    that are the reason, by the rule that says so. `position` is the offset in
     `city.alarm.input.v1` after which this is true: of two records of one alarm the greater position is the newer.
     """
 
@@ -135,13 +186,15 @@ class Alarm(_Record):
     certainty: Certainty
     category: Category
     evidence: tuple[Evidence, ...] = ()
-    horizon: Any = None
+    proof: Proof | None = None
     raised_at: AwareDatetime
     active: bool
     acked: bool = False
     acked_by: str | None = None
     acked_at: AwareDatetime | None = None
     retracted: bool = False
+    suppressed: bool = False
+    suppressed_by: dict[str, str] = Field(default_factory=dict)
     revised: int = 0
     state: State
     closed_by: Literal["log-ended"] | None = None
@@ -155,7 +208,7 @@ class AlarmEvent(_Record):
     """
 
     id: str
-    type: Literal["raised", "revised", "retracted", "cleared", "acknowledged"]
+    type: Literal["raised", "revised", "retracted", "cleared", "acknowledged", "suppressed", "released"]
     at: AwareDatetime
     cause: str | None = None
     actor: str | None = None
