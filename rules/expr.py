@@ -382,6 +382,34 @@ def bare(declared: Any) -> Any:
     return declared
 
 
+def fixed(text: str) -> dict[str, frozenset[str]]:
+    """The words that a field must be one of wherever this condition (compiled before) holds: of `a == 'x' and …` a is 'x'.
+
+    What is no such part of an `and` fixes nothing.
+    """
+    node = ast.parse(text.replace("\n", " ").strip(), mode="eval").body
+    parts = node.values if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And) else [node]
+    found: dict[str, frozenset[str]] = {}
+    for part in parts:
+        match part:
+            case ast.Compare(
+                left=ast.Name(id=name), ops=[ast.Eq()], comparators=[ast.Constant(value=str(word))]
+            ):
+                words = frozenset({word})
+            case ast.Compare(
+                left=ast.Constant(value=str(word)), ops=[ast.Eq()], comparators=[ast.Name(id=name)]
+            ):
+                words = frozenset({word})
+            case ast.Compare(left=ast.Name(id=name), ops=[ast.In()], comparators=[ast.Tuple(elts=elts)]) if (
+                all(isinstance(e, ast.Constant) and isinstance(e.value, str) for e in elts)
+            ):
+                words = frozenset(str(e.value) for e in elts if isinstance(e, ast.Constant))
+            case _:
+                continue
+        found[name] = found.get(name, words) & words
+    return found
+
+
 def _choices(declared: Any) -> tuple[Any, ...]:
     found = bare(declared)
     return get_args(found) if get_origin(found) is Literal else ()

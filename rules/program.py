@@ -24,7 +24,7 @@ from rules.machine import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from models.alarm import Category, Certainty, Text, Urgency
     from models.base import Event, Micros, Place
@@ -70,27 +70,68 @@ class Program:
     """States are a tuple in the order of `entries`; None is quiet."""
 
     def __init__(
-        self, version: int, entries: tuple[Entry, ...], sensors: tuple[spec.Sensor, ...] = ()
+        self,
+        version: int,
+        entries: tuple[Entry, ...],
+        sensors: tuple[spec.Sensor, ...] = (),
+        calendars: tuple[Calendar, ...] = (),
+        *,
+        one: bool = False,
     ) -> None:
         self.version = version
         self.entries = entries
+        self.sensors = {s.key: s for s in sensors}
+        self.calendars = {c.id: c for c in calendars}
         self.kinds = tuple(e.kind for e in entries)
-        self._feeds = tuple((k.wakes, k.feed) for k in self.kinds)
+        self._always, self._by_word = _sorted(entries)
         self.rules = {e.id: e for e in entries}
         self.subjects: dict[str, Micros] = {s.key: s.every_us for s in sensors}
         self.places: dict[str, Place] = {s.key: s.place for s in sensors if s.place is not None}
         self._quiet: States = (None,) * len(entries)
-        self._serviced = {s.key: self._in_service(s) for s in sensors if s.maintenance}
-
-    def _in_service(self, sensor: spec.Sensor) -> Program:
-        """The same rules for a sensor that at times is out of service."""
-        windows = Service([m.span for m in sensor.maintenance])
-        wrapped = tuple(e._replace(kind=Scheduled(e.kind, windows)) for e in self.entries)
-        return Program(self.version, wrapped, (sensor.model_copy(update={"maintenance": ()}),))
+        #: Rules for some subjects alone, by the words of the key that say which; and what is left for all the others.
+        self._particular = {} if one else _particular(entries)
+        self._served = frozenset() if one else frozenset(s.key for s in sensors if s.maintenance)
+        self._made: dict[str, Program] = {}
+        self._common = self if not self._particular else self._with(self._chosen(frozenset()), None)
 
     def of(self, key: str) -> Program:
-        """The program as it is for this subject. Its states are those of no other program."""
-        return self._serviced.get(key, self) if self._serviced else self
+        """The program as it is for this subject. Its states are those of no other program.
+
+        Rules for other subjects are not in it, and a sensor that at times is out of service has its own.
+        """
+        if self._common is self and not self._served:
+            return self
+        return self._made.get(key) or self._made_for(key)
+
+    def _made_for(self, key: str) -> Program:
+        parts = key.split("/")
+        found = (n for part in enumerate(parts) for n in self._particular.get(part, ()))
+        mine = frozenset(n for n in found if _concerns(self.entries[n], parts))
+        if not mine and key not in self._served:
+            return self._common
+        made = self._made[key] = self._with(self._chosen(mine), self.sensors.get(key))
+        return made
+
+    def _chosen(self, mine: frozenset[int]) -> list[Entry]:
+        particular = {n for numbers in self._particular.values() for n in numbers}
+        return [e for n, e in enumerate(self.entries) if n in mine or n not in particular]
+
+    def _with(self, entries: list[Entry], sensor: spec.Sensor | None) -> Program:
+        """A program of these entries, for one sensor or for all."""
+        sensors = tuple(self.sensors.values()) if sensor is None else (sensor,)
+        if sensor is not None and sensor.maintenance:
+            windows = Service([m.span for m in sensor.maintenance])
+            entries = [e._replace(kind=Scheduled(e.kind, windows)) for e in entries]
+        return Program(self.version, tuple(entries), sensors, tuple(self.calendars.values()), one=True)
+
+    def alone(self, rule: str, key: str) -> spec.RuleSet:
+        """A set of just this rule, the calendars that it needs, and what the registry says of the subject."""
+        named = self.rules[rule].rule
+        days = {c.id: c for c in _excepted(named.during, self.calendars)} if named.during is not None else {}
+        sensors = (self.sensors[key],) if key in self.sensors else ()
+        return spec.RuleSet(
+            rules=(named,), calendars=tuple(days.values()), registry=spec.Registry(sensors=sensors)
+        )
 
     def initial(self, key: str, since: Micros | None) -> States:
         """States of a subject not heard yet; the registry's subjects are listened for `since` then."""
@@ -102,7 +143,10 @@ class Program:
         after: list[Any] | None = None
         ended: list[Episode] = []
         values = sample[VALUES]
-        for i, (wakes, feed) in enumerate(self._feeds):
+        feeds = self._always
+        for place, by_word in self._by_word:
+            feeds = feeds + by_word.get(values[place], ())
+        for i, wakes, feed in feeds:
             before = states[i]
             if before is None and not wakes(values):
                 continue
@@ -184,6 +228,52 @@ def _service(kind: Kind) -> object:
     return kind.windows.out if isinstance(kind, Scheduled) and isinstance(kind.windows, Service) else None
 
 
+def _particular(entries: Sequence[Entry]) -> dict[tuple[int, str], list[int]]:
+    """The numbers of the rules that name words of a part of the key, by that part and word."""
+    found: dict[tuple[int, str], list[int]] = {}
+    for n, entry in enumerate(entries):
+        said = entry.rule.fixed
+        for part, name in enumerate(entry.rule.by):
+            if name in said:
+                for word in said[name]:
+                    found.setdefault((part, word), []).append(n)
+                break
+    return found
+
+
+def _concerns(entry: Entry, parts: Sequence[str]) -> bool:
+    """Whether the rule looks at events of the subject with these parts of its key."""
+    said = entry.rule.fixed
+    return all(part in said[name] for name, part in zip(entry.rule.by, parts, strict=True) if name in said)
+
+
+_Feed = tuple[int, Any, Any]
+_Feeds = tuple[_Feed, ...]
+
+
+def _sorted(entries: Sequence[Entry]) -> tuple[_Feeds, tuple[tuple[int, dict[str, _Feeds]], ...]]:
+    """The folds by what they look at: at every event; or only at one that has a certain word at some place of its values.
+
+    A rule that does not look at an event leaves its state as it is, so that it need not be asked.
+    """
+    always: list[_Feed] = []
+    by_word: dict[int, dict[str, list[_Feed]]] = {}
+    for n, entry in enumerate(entries):
+        feed = (n, entry.kind.wakes, entry.kind.feed)
+        names = {name: words for name, words in entry.rule.fixed.items() if name not in entry.rule.by}
+        if not names:
+            always.append(feed)
+            continue
+        name, words = min(names.items(), key=lambda item: (len(item[1]), item[0]))
+        table = by_word.setdefault(entry.rule.index_of(name), {})
+        for word in words:
+            table.setdefault(word, []).append(feed)
+    return tuple(always), tuple(
+        (place, {word: tuple(feeds) for word, feeds in table.items()})
+        for place, table in sorted(by_word.items())
+    )
+
+
 #: Before the first control record nothing is in force.
 EMPTY = Program(-1, ())
 
@@ -193,7 +283,7 @@ def compile_program(rules: spec.RuleSet, version: int, event: type[Event]) -> Pr
     topic = event.topic.name
     calendars = {calendar.id: calendar for calendar in rules.calendars}
     entries = tuple(_entry(rule, calendars) for rule in rules.of(topic))
-    return Program(version, entries, rules.registry.of(topic))
+    return Program(version, entries, rules.registry.of(topic), rules.calendars)
 
 
 def _entry(rule: spec.AnyRule, calendars: Mapping[str, Calendar]) -> Entry:

@@ -13,7 +13,7 @@ from models.alarm import PRIORITIES, Priority, Text
 from models.base import Event, Identifier, Micros, Place
 from models.catalogue import event_of, topics
 from rules.calendar import Calendar, Maintenance, circles
-from rules.expr import Expr, ExprError, bare, compile_expr
+from rules.expr import Expr, ExprError, bare, compile_expr, fixed
 from rules.situations import WIDE, WideRule
 from rules.terms import (
     Data,
@@ -147,6 +147,11 @@ class _Rule(Said):
     @property
     def event(self) -> type[Event]:
         return event_of(self.on)
+
+    @property
+    def fixed(self) -> dict[str, frozenset[str]]:
+        """The words that fields must have for the rule to look at an event at all."""
+        return fixed(self.where) if self.where is not None else {}
 
     @property
     def names(self) -> tuple[str, ...]:
