@@ -81,10 +81,10 @@ def _told(over: int, cut: int, *, nothing: bool) -> None:
 
 
 def _record(record: Record) -> dict[str, Any]:
-    """The alarm as others see it: absent fields are null, and the judge's own state is left out."""
+    """The alarm as others see it: absent fields are null, and what only `citywatch explain` reads is left out."""
     absent = dict.fromkeys(("end", "peak", "place", "instruction", "acked_by", "acked_at", "closed_by"))
     body = absent | record.body
-    body.pop("horizon", None)
+    body.pop("proof", None)
     return body
 
 

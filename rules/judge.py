@@ -19,6 +19,7 @@ from models.alarm import PRIORITIES, Evidence, Signal
 from models.base import PLACE_FIELDS, Place, micros, moment
 from models.keys import partition_of
 from rules.calendar import INF
+from rules.derive import Facts, plain, prove
 from rules.machine import ID, OFFSET, VALUES, T
 from rules.program import EMPTY, Program
 from rules.series import Series, Timeline
@@ -28,6 +29,7 @@ from rules.terms import names_of, values_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from models.alarm import Proof
     from models.base import Event, Micros
     from rules.series import Op
 
@@ -93,7 +95,9 @@ class Judge:
         self._buckets = [_Bucket(self.programs) for _ in range(self.buckets)]
         self.dirty: set[int] = set()
         self.clock: Micros = 0
+        self._before: Micros = 0  # the clock before the last record
         self.offset = -1
+        self._said: dict[tuple[int, str], Any] = {}
         self._caught_up = -1  # the greatest offset of a restored bucket
         self._next_due: Micros = INF
 
@@ -114,7 +118,7 @@ class Judge:
             sub = "/".join(str(getattr(event, name)) for name in self._sub) if self._sub else ""
             at = micros(event.observed_at)
             sample = (at, event.event_id, sub, offset, event.revision, digest, self._values(event))
-            verdict = series.add(sample, clock, self._late, bucket.line, alone=self._alone)
+            verdict = series.add(sample, clock, self._late, alone=self._alone)
             bucket.counts[verdict] += 1
             self.dirty.add(number)
             if verdict in _JUDGED:
@@ -122,6 +126,8 @@ class Judge:
                 if ops:
                     cause = f"{verdict} {event.event_id}" if at < clock or verdict == "conflict" else None
                     self._tell(bucket, series, ops, clock, offset, stamp, signals, cause)
+                else:
+                    series.trim(clock - self._late, bucket.line)
         if self.clock >= self._next_due or offset <= self._caught_up:
             self._advance(offset, stamp, signals)
         return signals
@@ -171,6 +177,7 @@ class Judge:
 
     def _tick(self, offset: int, stamp: Micros) -> None:
         self.offset = offset
+        self._before = self.clock
         self.clock = max(self.clock, stamp)
 
     def _advance(self, offset: int, stamp: Micros, signals: list[Signal]) -> None:
@@ -215,12 +222,21 @@ class Judge:
         signals: list[Signal],
         cause: str | None,
     ) -> None:
-        if ops:
-            # What is told holds the same horizon in every run.
-            series.compact(clock - self._late, bucket.line)
-            told = [self._signal(bucket, series, op, offset, stamp, k, cause) for k, op in enumerate(ops)]
-            series.announce(ops, [s.alarm_id for s in told])
-            signals += told
+        if not ops:
+            return
+        # A proof begins at the horizon of the record before: what ended within a jump of the clock is before its own. Saved
+        # and restored or not, no series is compacted beyond either, so that every run tells the same.
+        before = max(self._before, bucket.clock)
+        since = (before or clock) - self._late
+        series.compact(since, bucket.line)
+        proofs = [self._proof(bucket, series, op, since, clock) for op in ops]
+        series.compact(clock - self._late, bucket.line)
+        told = [
+            self._signal(bucket, series, op, offset, stamp, k, cause, proof)
+            for k, (op, proof) in enumerate(zip(ops, proofs, strict=True))
+        ]
+        series.announce(ops, [s.alarm_id for s in told])
+        signals += told
 
     def _remind(self, bucket: _Bucket, series: Series) -> None:
         """Keep one reminder a series in the heap, never later than what is due; an early one only looks."""
@@ -242,8 +258,30 @@ class Judge:
 
     # --- signals ------------------------------------------------------------------------------------------------
 
+    def _proof(self, bucket: _Bucket, series: Series, op: Op, since: Micros, clock: Micros) -> Proof | None:
+        choices = series.given(op.rule, since, clock, bucket.line)
+        if not choices:
+            return None
+        program = self.programs[choices[-1].version]
+        rules = self._said.get((program.version, op.rule))
+        if rules is None:
+            rules = self._said[program.version, op.rule] = plain(program.alone(op.rule, ""))
+        sensor = program.sensors.get(series.key)
+        if sensor is not None:
+            rules = rules | {"registry": {"sensors": [plain(sensor)]}}
+        facts = Facts(self.log_id, rules, program.rules[op.rule].rule.kind, self.names)
+        return prove(facts, choices, op.episode, gone=op.op == "retract")
+
     def _signal(
-        self, bucket: _Bucket, series: Series, op: Op, offset: int, stamp: Micros, k: int, cause: str | None
+        self,
+        bucket: _Bucket,
+        series: Series,
+        op: Op,
+        offset: int,
+        stamp: Micros,
+        k: int,
+        cause: str | None,
+        proof: Proof | None,
     ) -> Signal:
         version = series.head[0]
         rule = next(p.rules[op.rule] for p in self._programs(bucket, version) if op.rule in p.rules)
@@ -275,7 +313,7 @@ class Judge:
             certainty=rule.certainty,
             category=rule.category,
             evidence=tuple(self._evidence(s) for s in episode.evidence),
-            horizon=msgspec.to_builtins((series.horizon, series.core)),
+            proof=proof,
             cause=cause,
             merged_into=op.merged_into,
             held=episode.held or not rule.rule.tell,

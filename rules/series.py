@@ -10,6 +10,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rules.calendar import INF
+from rules.derive import Given
 from rules.machine import DIGEST, ID, REVISION, SUB, Episode, Sample, T
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Series:
 
     # --- what the judge calls -----------------------------------------------------------------------------------
 
-    def add(self, sample: Sample, clock: Micros, late: Micros, line: Timeline, *, alone: bool) -> Verdict:
+    def add(self, sample: Sample, clock: Micros, late: Micros, *, alone: bool) -> Verdict:
         """Take a sample whose record moved the clock to `clock`. `alone`: a series has one value at a time."""
         t = sample[T]
         if clock - t > late or t < self.horizon:
@@ -160,8 +161,6 @@ class Series:
                 return verdict
         if at < self.folded or (t <= clock and self.acted > t):
             self.folded = -1
-        if len(samples) > _SLACK and samples[len(samples) // 2][T] < clock - late:
-            self.compact(clock - late, line)
         return verdict
 
     def _place(self, sample: Sample, *, alone: bool) -> tuple[int, Verdict]:
@@ -230,6 +229,12 @@ class Series:
         version, states = self.head
         return min(line.programs[version].of(self.key).due(states), line.change(version)[0])
 
+    def trim(self, horizon: Micros, line: Timeline) -> None:
+        """Compact, where enough has become older than the horizon."""
+        samples = self.samples
+        if len(samples) > _SLACK and samples[len(samples) // 2][T] < horizon:
+            self.compact(horizon, line)
+
     def compact(self, horizon: Micros, line: Timeline) -> None:
         """Fold what is older than the horizon into its state. Changes nothing that can be observed."""
         if horizon <= self.horizon:
@@ -297,6 +302,28 @@ class Series:
                 )
         kept = [a for a in known.values() if _since(a.end, self.horizon)]
         self.announced = tuple(sorted(kept, key=lambda a: (a.rule, a.start, a.alarm_id)))
+
+    def given(self, rule: str, since: Micros, clock: Micros, line: Timeline) -> list[Given]:
+        """What each version that had the rule was given since a moment to which the series has been compacted."""
+        core = self.core
+        if since < self.horizon:  # it was made anew after that, as quiet as it was forgotten
+            version = line.at(since - 1)
+            core = version, line.programs[version].of(self.key).initial(self.key, None)
+        found = []
+        while True:
+            version, states = core
+            change = line.change(version)[0]
+            upto = min(change, clock + 1)
+            mine = [s for s in self.samples if since <= s[T] < upto]
+            program = line.programs[version].of(self.key)
+            until = change if change <= clock else INF
+            for entry, state in zip(program.entries, states, strict=True):
+                if entry.id == rule:
+                    found.append(Given(entry.kind, state, since, mine, clock, until, version))
+            if until == INF:
+                return found
+            core = self._expire(self._fold(core, mine, line, []), until, line, [])
+            since = until
 
     # --- as plain data ------------------------------------------------------------------------------------------
 

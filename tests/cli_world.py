@@ -15,13 +15,20 @@ from sinks.sqlite import SqliteStore
 FLOW, AIR = "city.traffic.flow.v1", "city.environment.air.v1"
 T0 = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
 MINUTE = 60_000_000
+PROOF = {
+    "log": "L",
+    "rules": {},
+    "version": 0,
+    "since": "2026-01-01T00:00:00Z",
+    "clock": "2026-01-01T00:00:00Z",
+}
 
 
 def alarm(id_, *, state="UNACK", rule="road-jammed", priority="P3", start="2026-01-01T00:00:00Z", **more):
     body = {
         "alarm_id": id_, "fingerprint": f"f-{id_}", "rule": rule, "rules_version": 0, "labels": {"segment_id": "s1"},
         "start": start, "priority": priority, "title": {"vi": "Ùn tắc", "en": "Road jammed"}, "severity": "Moderate",
-        "urgency": "Immediate", "certainty": "Observed", "category": "Transport", "evidence": [], "horizon": [1, [2]],
+        "urgency": "Immediate", "certainty": "Observed", "category": "Transport", "evidence": [], "proof": PROOF,
         "raised_at": start, "active": state in ("UNACK", "ACKED"), "acked": state in ("ACKED", "NORM"),
         "retracted": False, "revised": 0, "state": state, "position": 1, **more,
     }  # fmt: skip

@@ -51,7 +51,7 @@ def test_a_program_finds_every_field_and_none_of_the_judges_own(alarmed):
     first = alarmed("alarms", "--json").json()[0]
     assert {"alarm_id", "rule", "fingerprint", "start", "end", "state", "priority", "revised", "labels", "title", "peak", "place"} <= first.keys()  # fmt: skip
     assert first["end"] is None
-    assert "horizon" not in first
+    assert "proof" not in first
 
 
 def test_a_person_reads_a_line_an_alarm(alarmed):

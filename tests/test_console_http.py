@@ -203,7 +203,7 @@ async def test_a_detail_is_the_union_of_log_and_store_each_line_once_in_order(ci
     assert found["evidence"][0]["values"] == {"speed_kmh": 2.5}
     assert found["instruction"] == words
     assert found["rule"]["id"] == "road-jammed"
-    assert "horizon" not in json.dumps(found)
+    assert "proof" not in json.dumps(found)
 
 
 @ran

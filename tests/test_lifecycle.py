@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.alarm import PRIORITIES, Alarm, AlarmEvent, Command, Evidence, Signal, Text
+from models.alarm import PRIORITIES, Alarm, AlarmEvent, Command, Evidence, Proof, Signal, Text
 from models.base import Place, micros, moment
 from rules import lifecycle
 from rules.lifecycle import FACTS, KEEP, MOVES, STATES, FormatError, Plane, facts_of, move, state_of
@@ -199,7 +199,7 @@ def test_what_is_said_twice_changes_nothing() -> None:
         {"priority": "advisory"},
         {"peak": 97.5},
         {"rules_version": 2},
-        {"horizon": [1, None, "x"]},
+        {"proof": Proof(log="L", rules={}, version=1, since=moment(T0), clock=moment(T0))},
         {
             "evidence": (
                 Evidence(event_id="e", topic=FLOW, partition=0, offset=4, observed_at=moment(T0), values={}),
@@ -519,7 +519,23 @@ def test_an_alarm_comes_back_as_it_was() -> None:
         event_id="é", topic=FLOW, partition=0, offset=2**62, observed_at="2024-01-01T07:00:00.000001+07:00",
         values={"speed_kmh": 0.1 + 0.2, "n": 2**60, "none": None, "deep": [{"x": [True]}]},
     )  # fmt: skip
-    plane.step(4, T0, signal(0, evidence=(evidence,), horizon={"m": [1e-9, 5.0, None]}, peak=1e300))
+    plane.step(
+        4,
+        T0,
+        signal(
+            0,
+            evidence=(evidence,),
+            proof=Proof(
+                log="L",
+                rules={},
+                version=1,
+                since=moment(T0),
+                clock=moment(T0),
+                state={"m": [1e-9, 5.0, None]},
+            ),
+            peak=1e300,
+        ),
+    )
     plane.step(5, T0, acknowledge())
     again = Plane("log", buckets=1)
     assert again.load(0, plane.dump(0)) == 5
