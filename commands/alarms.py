@@ -84,7 +84,8 @@ def _record(record: Record) -> dict[str, Any]:
     """The alarm as others see it: absent fields are null, and what only `citywatch explain` reads is left out."""
     absent = dict.fromkeys(("end", "peak", "place", "instruction", "acked_by", "acked_at", "closed_by"))
     body = absent | record.body
-    body.pop("proof", None)
+    for ours in ("proof", "horizon"):
+        body.pop(ours, None)
     return body
 
 

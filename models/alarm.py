@@ -127,6 +127,7 @@ class Signal(_Record):
     category: Category = "Other"
     evidence: tuple[Evidence, ...] = ()
     proof: Proof | None = None
+    horizon: Any = None  # of records written before there was a proof; never written again
     cause: str | None = None
     merged_into: str | None = None
     held: bool = False
@@ -187,6 +188,7 @@ class Alarm(_Record):
     category: Category
     evidence: tuple[Evidence, ...] = ()
     proof: Proof | None = None
+    horizon: Any = None  # of records written before there was a proof; never written again
     raised_at: AwareDatetime
     active: bool
     acked: bool = False
