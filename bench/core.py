@@ -1,13 +1,19 @@
-"""What the pure core costs, without a broker: one event by its rules, a refold, a series in memory and in a snapshot."""
+"""What the pure core costs, without a broker: one event by its rules, a refold, a series in memory and in a snapshot.
+
+`python -m bench.core` measures it at the size of a city: 100,000 series, up to 1,000 rules.
+"""
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
+import resource
 import time
 import tracemalloc
 import zlib
 from itertools import islice
+from multiprocessing import get_context
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -158,6 +164,72 @@ def memory(series: int, rules: RuleSet) -> dict[str, float]:
     }
 
 
+def crowded(rules: int, series: int, stretches: int) -> tuple[float, float]:
+    """Microseconds of CPU of a step with so many rules loaded, of which 4 apply, and so many series held; bytes a series.
+
+    The bytes are those of the process (resident), with the 2 samples of each series that are held then.
+    """
+    judge = judge_of(
+        load.ruleset([*(load.threshold(i) for i in range(4)), *map(load.not_here, range(rules - 4))])
+    )
+    gc.collect()
+    before = _resident()
+    offset = 1
+    for turn in range(2):
+        for sensor in range(series):
+            at = load.START + turn * load.EVERY + sensor * load.EVERY // series
+            judge.event(offset, at, load.flow(offset, sensor, at), offset)
+            offset += 1
+    gc.collect()
+    held = (_resident() - before) / series
+    settle()
+    spent = []
+    for n in range(stretches):
+        at = load.START + 2 * load.EVERY + n * STRETCH * load.EVERY // series
+        made = [load.flow(offset + i, (n * STRETCH + i) * 7919 % series, at) for i in range(STRETCH)]
+        began = time.process_time()
+        for event in made:
+            judge.event(offset, at, event, offset)
+            offset += 1
+        spent.append((time.process_time() - began) / STRETCH)
+    assert judge.size() == series
+    return median(spent) * 1e6, held
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:  # noqa: PTH123 - a file of the kernel
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def at_scale(series: int, stretches: int) -> dict[str, float]:
+    """The figures of a whole city, by name."""
+    found = {"json_loads_us (yardstick)": yardstick_us(6_000)}
+    for rules in (10, 100, 1000):
+        # Each in a process of its own: memory that another has freed would be counted as never taken.
+        with get_context("spawn").Pool(1) as alone:
+            step, held = alone.apply(crowded, (rules, series, stretches))
+        found[f"step_us {rules} rules loaded, 4 apply, {series} series"] = step
+        found[f"events/s/core of step, {rules} rules loaded"] = 1e6 / step
+        found[f"resident bytes a series, {rules} rules loaded"] = held
+    for samples in (1, 12, 30, 60, 120, 240):
+        found[f"refold_us {samples} samples within L"] = refold_us(samples, load.typical(), series=100)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench.core", description=__doc__)
+    parser.add_argument("--series", type=int, default=100_000)
+    parser.add_argument("--stretches", type=int, default=40, help=f"of {STRETCH} events that are timed")
+    parser.add_argument("--json", action="store_true", help="the figures as one JSON object")
+    asked = parser.parse_args()
+    found = at_scale(asked.series, asked.stretches)
+    if asked.json:
+        print(json.dumps(found))
+    else:
+        for name, value in found.items():
+            print(f"{value:12,.1f}  {name}")
+
+
 def measure(*, quick: bool) -> dict[str, float]:
     """Every figure of the core, by name."""
     settle()
@@ -178,3 +250,7 @@ def measure(*, quick: bool) -> dict[str, float]:
     for samples in (12, 120):
         found[f"refold_us {samples} samples"] = refold_us(samples, typical)
     return found | {f"series {name}": value for name, value in memory(series, typical).items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -108,6 +108,14 @@ def elsewhere(n: int) -> dict[str, Any]:
     }
 
 
+def not_here(n: int) -> dict[str, Any]:
+    """A rule of the topic for what is not in the input: one segment, one ward, or the whole of another topic."""
+    where = {0: f"segment_id == 'elsewhere-{n}'", 1: f"ward == 'ward-{n}' and speed_kmh is not None"}.get(
+        n % 3
+    )
+    return elsewhere(n) if where is None else {**threshold(n), "id": f"bench-not-here-{n}", "where": where}
+
+
 def ruleset(rules: list[dict[str, Any]], sensors: int = 0) -> RuleSet:
     """A set of these rules; the first `sensors` detectors are registered, so that their silence is noticed."""
     registered = [{"topic": TOPIC.name, "key": f"hl-seg-{n:06d}", "every": "10s"} for n in range(sensors)]

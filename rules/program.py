@@ -91,6 +91,7 @@ class Program:
         #: Rules for some subjects alone, by the words of the key that say which; and what is left for all the others.
         self._particular = {} if one else _particular(entries)
         self._served = frozenset() if one else frozenset(s.key for s in sensors if s.maintenance)
+        self._words = {word for _, word in self._particular}
         self._made: dict[str, Program] = {}
         self._common = self if not self._particular else self._with(self._chosen(frozenset()), None)
 
@@ -101,7 +102,11 @@ class Program:
         """
         if self._common is self and not self._served:
             return self
-        return self._made.get(key) or self._made_for(key)
+        found = self._made.get(key)
+        if found is None:
+            nobody = key not in self._served and self._words.isdisjoint(key.split("/"))
+            found = self._common if nobody else self._made_for(key)
+        return found
 
     def _made_for(self, key: str) -> Program:
         parts = key.split("/")
@@ -158,7 +163,7 @@ class Program:
                 if ended:
                     closed += [(self.entries[i].id, episode) for episode in ended]
                     ended.clear()
-        return states if after is None else tuple(after)
+        return states if after is None else self._shared(after)
 
     def expire(self, states: States, upto: Micros, closed: list[tuple[str, Episode]]) -> States:
         if states == self._quiet or self.due(states) > upto:
@@ -168,7 +173,12 @@ class Program:
             ended: list[Episode] = []
             after.append(entry.kind.expire(state, upto, ended))
             closed += [(entry.id, episode) for episode in ended]
-        return tuple(after)
+        return self._shared(after)
+
+    def _shared(self, states: list[Any]) -> States:
+        """As a tuple; all that are quiet share one, however many rules there are."""
+        found = tuple(states)
+        return self._quiet if found == self._quiet else found
 
     def due(self, states: States) -> Micros:
         soonest = INF
@@ -202,7 +212,7 @@ class Program:
                 closed.append((entry.id, episode._replace(end=at)))
             if new is not None and new.memory is not None and new.memory == entry.memory:
                 mine[entry.id] = self._moved(entry, new, entry.kind.kept(state), at, key, closed)
-        return tuple(mine[e.id] for e in self.entries)
+        return self._shared([mine[e.id] for e in self.entries])
 
     def _moved(
         self, old: Entry, new: Entry, state: Any, at: Micros, key: str, closed: list[tuple[str, Episode]]
