@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from rule_judge import judge as fold
 
-from models.base import micros, moment
+from models.base import Place, micros, moment
 from models.catalogue import event_of
 from models.traffic import TrafficFlow
+from rules.expr import fixed
 from rules.judge import Judge
 from rules.machine import INF
 from rules.program import compile_program
@@ -240,3 +241,57 @@ def test_looking_at_the_clock_more_often_changes_nothing(case, step):
     often = kind.expire(often, until, closed_often)
     assert (state, closed) == (often, closed_often)
     assert kind.due(state) <= INF
+
+
+# --- rules for some subjects alone ----------------------------------------------------------------------------------------
+
+
+def jams(*wheres):
+    return RuleSet.model_validate(
+        {"rules": [{**JAM, "id": f"jam-{n}", **({"where": w} if w else {})} for n, w in enumerate(wheres)]}
+    )
+
+
+def test_a_rule_for_one_subject_is_not_asked_about_another():
+    program = compile_program(
+        jams(None, "segment_id == 'a'", "speed_kmh > 1 and segment_id in ('b', 'c')", "ward == 'w'"),
+        0,
+        TrafficFlow,
+    )
+    assert [e.id for e in program.of("a").entries] == ["jam-0", "jam-1", "jam-3"]
+    assert [e.id for e in program.of("b").entries] == ["jam-0", "jam-2", "jam-3"]
+    assert program.of("x") is program.of("y")
+    assert [e.id for e in program.of("x").entries] == ["jam-0", "jam-3"]
+
+
+def test_a_rule_for_one_subject_judges_it_as_a_rule_for_all_would():
+    told = interval_judge(jams("segment_id == 'a'"), flows([5, 5, 50]), START + HOUR)
+    assert [(i.rule, i.start_us, i.end_us) for i in told] == [("jam-0", START, START + 20 * MINUTE)]
+    assert interval_judge(jams("segment_id == 'b'"), flows([5, 5, 50]), START + HOUR) == []
+
+
+def test_an_event_that_loses_its_word_neither_ends_an_alarm_nor_is_looked_at():
+    """The rule looks at ward w alone; the same segment may say another ward, or none."""
+    rules = jams("ward == 'w'")
+    events = [
+        e.model_copy(update={"place": None if ward is None else Place(ward=ward)})
+        for e, ward in zip(flows([5, 50, 50, 50]), ["w", "other", None, "w"], strict=True)
+    ]
+    (told,) = interval_judge(rules, events, START + HOUR)
+    assert (told.start_us, told.end_us) == (START, START + 30 * MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ward == 'w'", {"ward": {"w"}}),
+        ("'w' == ward and speed_kmh > 3", {"ward": {"w"}}),
+        ("ward in ('v', 'w') and ward != 'v'", {"ward": {"v", "w"}}),
+        ("ward == 'v' and ward == 'w'", {"ward": set()}),
+        ("ward == 'w' or speed_kmh > 3", {}),
+        ("not ward == 'w'", {}),
+        ("speed_kmh == 3", {}),
+    ],
+)
+def test_what_a_condition_fixes(text, words):
+    assert fixed(text) == words
