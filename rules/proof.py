@@ -32,7 +32,7 @@ def interval_judge(
     standing: dict[str, Interval] = {}
     for topic in sorted({rule.on for rule in rules.rules}):
         mine = [event for event in events if event.topic.name == topic]
-        for signal in _signals(rules, event_of(topic), mine, until, since):
+        for signal in signals_of(rules, event_of(topic), mine, until, since):
             if signal.op == "put" and (not signal.held or signal.rule in quiet):
                 standing[signal.alarm_id] = _interval(signal)
             else:
@@ -40,9 +40,10 @@ def interval_judge(
     return list(standing.values())
 
 
-def _signals(
-    rules: RuleSet, event_class: type[Event], events: Iterable[Event], until: Micros, since: Micros
+def signals_of(
+    rules: RuleSet, event_class: type[Event], events: Iterable[Event], until: Micros, since: Micros = START
 ) -> Iterable[Signal]:
+    """All that is told of one topic's events, in order: the same, before it is a ledger."""
     judge = Judge(event_class, 0, "test", whole=True)
     yield from judge.control(0, since, since, compile_program(rules, 0, event_class))
     offset = 0

@@ -88,6 +88,7 @@ class Series:
         "head",
         "horizon",
         "key",
+        "moved",
         "reminder",
         "samples",
     )
@@ -98,6 +99,9 @@ class Series:
         self.horizon = horizon
         self.samples: list[Sample] = []
         self.folded = 0  # samples[:folded] are in `head`; the others are ahead of the clock
+        self.moved = (
+            False  # whether the head may have been another since the horizon, even if it is the same again
+        )
         self.closed: list[tuple[str, Episode]] = []
         self.announced: tuple[Announced, ...] = ()
         self.acted: Micros = -INF  # the head's timers have acted up to here
@@ -212,7 +216,7 @@ class Series:
                 self.closed, self.folded, self.head = [], 0, self.core
             ready = bisect_left(samples, (clock + 1, ""), lo=self.folded)
             fed = self._fold(self.head, samples[self.folded : ready], line, self.closed)
-        self.head, self.folded = fed, ready
+        self.head, self.folded, self.moved = fed, ready, True
         self.due = self._due(line)
         if self.due <= clock:
             self.head = self._expire(fed, clock, line, self.closed)
@@ -240,11 +244,11 @@ class Series:
         if horizon <= self.horizon:
             return
         n = bisect_left(self.samples, (horizon, ""))
-        if not self._calm or self.folded < n or self.due < horizon:
+        if self.moved or self.folded < n or self.due < horizon:
             self.core = self._expire(self._fold(self.core, self.samples[:n], line, []), horizon - 1, line, [])
-            since = self.samples[n : max(n, self.folded)]
-            if self.core == self.head and self._fold(self.core, since, line, [])[1] is self.core[1]:
+            if self.core == self.head and self.folded >= 0:
                 self.head = self.core
+                self.moved = self._moves(self.samples[n : max(n, self.folded)], line)
         del self.samples[:n]
         if self.folded >= 0:
             self.folded -= n
@@ -252,10 +256,11 @@ class Series:
         self.closed = [c for c in self.closed if _since(c[1].end, horizon)]
         self.announced = tuple(a for a in self.announced if _since(a.end, horizon))
 
-    @property
-    def _calm(self) -> bool:
-        """True where the head is still the very state of the horizon: no sample and no timer has moved it since."""
-        return self.head[1] is self.core[1] and self.head[0] == self.core[0]
+    def _moves(self, samples: Sequence[Sample], line: Timeline) -> bool:
+        """Whether any of the samples moves the state of the horizon. A state may be left and come back."""
+        version, states = self.core
+        program = line.programs[version].of(self.key)
+        return any(program.feed(states, sample, []) is not states for sample in samples)
 
     @property
     def forgettable(self) -> bool:
