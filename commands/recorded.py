@@ -7,6 +7,7 @@ import json
 import zlib
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -225,22 +226,37 @@ def event_from(event: type[Event], row: Row) -> Event | Rejection:
         "observed_at": moment(row.time).isoformat(),
         "quality": values.get("quality", "good"),
     }
-    place = {n: values[n] for n in PLACE_FIELDS if n in values and n not in event.model_fields}
+    plan = _plan(event)
+    place = {name: values[name] for name in plan.place if name in values}
     if place:
         said["place"] = place
-    kinds = types_of(event)
-    for name, field in event.model_fields.items():
-        if name in event.personal():
-            if field.is_required():
-                said[name] = _TOKEN
-        elif name in values and name not in said:
-            said[name] = _as(kinds.get(name, str), values[name])
+    said |= plan.nobody
+    for name, kind in plan.own:
+        if name in values:
+            said[name] = _as(kind, values[name])
     return decode(event, json.dumps(said).encode(), row.time)
 
 
-def _as(kind: Any, value: Any) -> Any:
+class _Plan(NamedTuple):
+    """What of a row belongs where in an event of one class."""
+
+    own: tuple[tuple[str, Any], ...]
+    place: tuple[str, ...]
+    nobody: dict[str, str]
+
+
+@cache
+def _plan(event: type[Event]) -> _Plan:
+    personal, public, kinds = event.personal(), event.public(), types_of(event)
+    return _Plan(
+        tuple((name, bare(kinds[name])) for name in event.model_fields if name in public),
+        tuple(name for name in PLACE_FIELDS if name not in event.model_fields),
+        {name: _TOKEN for name in personal if event.model_fields[name].is_required()},
+    )
+
+
+def _as(wanted: Any, value: Any) -> Any:
     """A store has numbers as floats, and tags as text."""
-    wanted = bare(kind)
     if wanted is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str) and wanted is bool:

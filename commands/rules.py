@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rules
+from commands import backtest
 from commands.output import option_json, part, parts, print_json, table, teach, tell
 from rules.load import read
 from rules.testing import parse_tests
@@ -45,6 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
             "files", nargs="*", type=Path, metavar="FILE", help="a file, or a folder with *.yaml"
         )
         option_json(one)
+    backtest.add(where)
 
 
 def _files(args: argparse.Namespace) -> list[Path]:
