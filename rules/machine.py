@@ -6,8 +6,10 @@ sample at t. States are plain tuples (None is quiet), so that a snapshot is the 
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from models.base import micros
 from rules import calendar
 from rules.baseline import Baseline as Detector
 from rules.baseline import Params
@@ -251,6 +253,52 @@ class Happening(_Deaf):
         if not raised and not cleared:
             return state
         return self.levels.feed(state, sample[T], [(raised or None, cleared)], None, (sample,), closed)
+
+
+class Deadline(_Deaf):
+    """An event that names a moment, and matters from `before` it on unless it is cleared. State: (then, since, sample)."""
+
+    def __init__(
+        self, rank: int, at: int, before: Micros, raise_: Any, clear: Any, where: Any = None
+    ) -> None:
+        self.rank, self.at, self.before = rank, at, before
+        self.raise_, self.clear, self.where = raise_, clear, where
+        self.wakes = _waking(where, [raise_])
+
+    def feed(self, state: Any, sample: Sample, closed: list[Episode]) -> Any:
+        values = sample[VALUES]
+        if self.where is not None and not self.where(values):
+            return state
+        start = None if state is None else state[1]
+        if self.raise_(values) and values[self.at] is not None:
+            then = _moment(values[self.at]) - self.before
+            if then <= sample[T]:
+                return (then, sample[T] if start is None else start, sample)
+        elif self.clear(values):
+            then = None
+        else:
+            return state
+        if start is not None:
+            closed.append(Episode(start, sample[T], self.rank, None, (state[2], sample)))
+        return None if then is None else (then, None, sample)
+
+    def expire(self, state: Any, upto: Micros, closed: list[Episode]) -> Any:  # noqa: ARG002 - it ends by an event
+        if self.due(state) <= upto:
+            return (state[0], state[0], state[2])
+        return state
+
+    def due(self, state: Any) -> Micros:
+        return INF if state is None or state[1] is not None else int(state[0])
+
+    def open(self, state: Any) -> Episode | None:
+        if state is None or state[1] is None:
+            return None
+        return Episode(state[1], None, self.rank, None, (state[2],))
+
+
+def _moment(value: Any) -> Micros:
+    """A moment among the values of a sample: of one that was saved it is text."""
+    return micros(value if isinstance(value, datetime) else datetime.fromisoformat(value))
 
 
 class Count(_Deaf):

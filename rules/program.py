@@ -12,6 +12,7 @@ from rules.machine import (
     Absence,
     Baseline,
     Count,
+    Deadline,
     Episode,
     Happening,
     Kind,
@@ -343,8 +344,10 @@ def _kind(rule: spec.AnyRule) -> Kind:
             return Baseline(level, rule.index_of(rule.of), rule.raise_, rule.least, where)
         case spec.Happening():
             clear = None if rule.clear is None else rule.compile(rule.clear).fn
-            level = Level(spec.rank(rule.priority), 0, rule.keep_us)
-            return Happening(level, rule.compile(rule.raise_).fn, clear, where)
+            rank, raised = spec.rank(rule.priority), rule.compile(rule.raise_).fn
+            if rule.at is not None:
+                return Deadline(rank, rule.index_of(rule.at), rule.before_us, raised, clear, where)
+            return Happening(Level(rank, 0, rule.keep_us), raised, clear, where)
 
 
 def _levels(

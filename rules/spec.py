@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
 
 from models.alarm import PRIORITIES, Priority, Text
 from models.base import Event, Identifier, Micros, Place
@@ -450,22 +451,43 @@ class Baseline(_Rule):
 
 
 class Happening(_Rule):
-    """An event that matters by itself. It is over when `clear` holds, or `keep` after the last that raised."""
+    """An event that matters by itself. It is over when `clear` holds, or `keep` after the last that raised.
+
+    With `at`, a moment that the event names, it matters from `before` that moment on, if it is not cleared by then.
+    """
 
     kind: Literal["event"]
     priority: Priority
     raise_: str = Field(alias="raise")
     clear: str | None = None
     keep: Duration | None = None
+    at: str | None = None
+    before: Duration | None = None
 
     def conditions(self) -> Iterator[tuple[Loc, str]]:
         yield ("raise",), self.raise_
         if self.clear is not None:
             yield ("clear",), self.clear
 
+    def _own_problems(self) -> Iterator[Problem]:
+        if self.at is None:
+            if self.before is not None:
+                yield ("before",), "before what? say at: the field that names the moment"
+            return
+        kinds = types_of(self.event)
+        moments = [name for name in names_of(self.event) if bare(kinds[name]) in (datetime, AwareDatetime)]
+        if self.at not in moments:
+            yield ("at",), f"{self.on} has no moment {self.at}; it has {', '.join(moments) or 'none'}"
+        if self.clear is None or self.keep is not None:
+            yield ("clear",), "what is due is over when clear holds: say it, and no keep"
+
     @property
     def keep_us(self) -> Micros:
         return duration_us(self.keep or "0s")
+
+    @property
+    def before_us(self) -> Micros:
+        return duration_us(self.before or "0s")
 
     @property
     def priorities(self) -> tuple[Priority, ...]:

@@ -10,6 +10,7 @@ from rule_judge import judge as fold
 from models.base import Place, micros, moment
 from models.catalogue import event_of
 from models.traffic import TrafficFlow
+from rules import load
 from rules.expr import fixed
 from rules.judge import Judge
 from rules.machine import INF
@@ -19,6 +20,7 @@ from rules.spec import RuleSet
 from rules.testing import START, parse_tests, run
 
 CASES = parse_tests(Path(__file__).parent / "cases" / "rules" / "kinds.yaml")
+SHIPPED = Path(load.__file__).parent
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
@@ -295,3 +297,56 @@ def test_an_event_that_loses_its_word_neither_ends_an_alarm_nor_is_looked_at():
 )
 def test_what_a_condition_fixes(text, words):
     assert fixed(text) == words
+
+
+# --- what is due --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"at": "due_at", "keep": "1h"}, "no keep"),
+        ({"at": "due_at", "clear": None}, "over when clear holds"),
+        ({"at": "status"}, "no moment status; it has requested_at, due_at"),
+        ({"before": "1h"}, "before what"),
+    ],
+)
+def test_a_deadline_that_could_not_end_or_has_no_moment_is_refused(said, why):
+    rule = {
+        "id": "due",
+        "kind": "event",
+        "on": "city.citizen.report.v1",
+        "by": ["report_id"],
+        "priority": "P4",
+        "raise": "status == 'open'",
+        "clear": "status == 'closed'",
+    }
+    RuleSet.model_validate({"rules": [rule | {"at": "due_at", "before": "24h"}]})
+    with pytest.raises(ValueError, match=why):
+        RuleSet.model_validate({"rules": [rule | said]})
+
+
+def test_a_deadline_outlives_a_restart_while_its_report_may_still_be_folded_again():
+    (case,) = (c for c in parse_tests(SHIPPED / "citizen.yaml") if c.name.startswith("a date that is moved"))
+    program = compile_program(case.rules(), 0, case.rule.event)
+    whole, cut = ({}, {})
+    for ledger, restarts in ((whole, False), (cut, True)):
+        judge = Judge(case.rule.event, 0, "test", whole=True)
+        signals = judge.control(0, START, START, program)
+        offset = 1
+        for event in case.events():
+            signals += judge.event(offset, event.at, event, offset)
+            offset += 1
+            if restarts:
+                blobs = [judge.dump(n) for n in range(judge.buckets)]
+                judge = Judge(case.rule.event, 0, "test", whole=True)
+                judge.programs[0] = program
+                for n, blob in enumerate(blobs):
+                    judge.load(n, blob)
+            # Out of order: the series is folded again from what was saved.
+            again = event.model_copy(update={"event_id": f"{event.event_id}-again", "revision": 0})
+            signals += judge.event(offset, event.at, again, offset)
+            offset += 1
+        signals += judge.pass_by(offset, case.until())
+        ledger.update({s.alarm_id: s.model_dump_json() for s in signals})
+    assert whole == cut
