@@ -53,13 +53,21 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     async def answer(store: Store) -> list[Record]:
         return await store.kept("alarm")
 
-    told = [_told(r.body) for r in ask(settings, answer) if not r.body["retracted"]]
+    alarms = [r.body for r in ask(settings, answer) if not r.body["retracted"]]
+    told = [_told(body) for body in alarms if _calls(body)]
     happened, spans = read(settings.data.dir / TRUTH, max((t.raised_at for t in told), default=0))
     found = score(happened, told, spans)
+    silent = {
+        "advisories": sum(body["priority"] == "advisory" for body in alarms),
+        "suppressed": sum(bool(body.get("suppressed")) for body in alarms),
+    }
     if args.json:
-        print_json({**found.json(), "min": args.min})
+        print_json({**found.json(), **silent, "min": args.min})
     else:
         _print(found)
+        print(
+            f"beside them, for nobody to be called: {', '.join(f'{n} {what}' for what, n in silent.items())}"
+        )
     return 1 if found.rate is None or found.rate < args.min else 0
 
 
@@ -113,11 +121,19 @@ def _happened(row: dict[str, Any]) -> Happened:
     )
 
 
+def _calls(body: dict[str, Any]) -> bool:
+    """Whether it called an operator: an advisory does not, nor does what was suppressed by design."""
+    return body["priority"] != "advisory" and not body.get("suppressed")
+
+
 def _told(body: dict[str, Any]) -> Told:
+    """An alarm of a rule over signals is on the subjects of all that it was made of."""
+    members = (e.get("values", {}).get("labels") for e in body.get("evidence", ()))
+    subjects = {*body["labels"].values(), *(v for m in members if isinstance(m, dict) for v in m.values())}
     return Told(
         body["alarm_id"],
         body["rule"],
-        frozenset(body["labels"].values()),
+        frozenset(subjects),
         _at(body["start"]),
         None if body.get("end") is None else _at(body["end"]),
         _at(body["raised_at"]),

@@ -181,3 +181,33 @@ def test_no_truth_and_a_broken_truth_are_told_with_file_and_line(city):  # noqa:
 
 def test_a_rate_that_is_no_share_is_refused(city):  # noqa: F811
     assert city("score", "--min", "80").code == 2
+
+
+def test_what_calls_nobody_is_neither_false_nor_a_find(city):  # noqa: F811
+    city.hold(
+        records=[
+            alarm("a1", start="2026-01-01T01:04:00Z", priority="advisory"),
+            alarm("a2", start="2026-01-01T05:00:00Z", state="DSUPR", suppressed=True),
+        ]
+    )
+    (city.folder / "truth.jsonl").write_text("".join(json.dumps(row) + "\n" for row in _TRUTH))
+    found = city("score", "--json").json()
+    assert (found["found"], found["false"]) == (0, 0)
+    assert (found["advisories"], found["suppressed"]) == (1, 1)
+
+
+def test_a_situation_is_on_the_subjects_of_all_that_it_is_made_of(city):  # noqa: F811
+    member = {"values": {"rule": "road-detector-silent", "labels": {"segment_id": "s1"}}}
+    city.hold(
+        records=[
+            alarm(
+                "g1",
+                start="2026-01-01T01:04:00Z",
+                rule="gateway-silent",
+                labels={"gateway": "g"},
+                evidence=[member],
+            )
+        ]
+    )
+    (city.folder / "truth.jsonl").write_text("".join(json.dumps(row) + "\n" for row in _TRUTH))
+    assert city("score", "--json").json()["false"] == 0
