@@ -147,7 +147,7 @@ class Judge:
         return signals
 
     def control(self, offset: int, stamp: Micros, effective: Micros, program: Program) -> list[Signal]:
-        """From `effective` on another version of the rules is in force; the first one is from the beginning."""
+        """From `effective` on, or from now if that is past, this version is in force, and none that was to come later."""
         self._tick(offset, stamp)
         self.programs[program.version] = program
         signals: list[Signal] = []
@@ -157,11 +157,14 @@ class Judge:
             if self._mine(key, number):
                 expected.setdefault(number, []).append(key)
         for number, bucket in enumerate(self._buckets):
-            if offset <= bucket.offset or any(v == program.version for _, v in bucket.line.entries):
+            # Versions are offsets: one that is not greater than the last has been said before, or was overtaken.
+            if offset <= bucket.offset or program.version <= bucket.line.entries[-1][1]:
                 continue
             clock = max(self.clock, bucket.clock)
             since = max(effective, clock)
-            bucket.line = Timeline([*bucket.line.entries, (since, program.version)], self.programs)
+            # What an earlier publication has in store for later will not be: the last one said counts.
+            standing = [entry for entry in bucket.line.entries if entry[0] <= since]
+            bucket.line = Timeline([*standing, (since, program.version)], self.programs)
             self.dirty.add(number)
             for key in expected.get(number, ()):
                 if key not in bucket.series:
