@@ -2,15 +2,18 @@
 
 The law of this file (ISA-18.2 states, kept as OPC UA Part 9 keeps them: as facts).
 
-1. An alarm is what its detector last said of it, and *facts*: active, acked, retracted. Its ISA-18.2 state is
+1. An alarm is what its detector last said of it, and *facts*: active, acked, retracted, suppressed. Its ISA-18.2 state is
    derived from the facts by `STATES` and by nothing else. Facts change by a row of `MOVES` and by nothing else;
    where no row fits, nothing changes. Whatever affects the state of an alarm stands in these two tables.
 2. `Plane.step` is a function of the log `city.alarm.input.v1`. Every bucket of it is such a function by itself:
    it reads nothing of another bucket, so that buckets restored at different offsets end as if never cut.
-3. A signal is applied only if its place (offset, k) in its source is greater than the last one of its
+3. A signal or mark is applied only if its place (offset, k) in its source is greater than the last one of its
    fingerprint. So a worker that slept for a week may send all it knows again: nothing changes.
 4. A command belongs to the alarm it names, and is done once however often it is repeated.
-5. What is over is forgotten by the time of its own source (`KEEP`), never by the time of a checkpoint or of the input
+5. A held signal is no alarm. What is said of an alarm before it is one (a mark) is kept until it is told.
+6. The rules over signals (rules/wide.py) are a detector with buckets of its own, beside these. What they decide comes
+   back through the log, as signals and marks.
+7. What is over is forgotten by the time of its own source (`KEEP`), never by the time of a checkpoint or of the input
    log. The judge revises by that same time, so that after an outage of days, or in a replay where one partition
    runs days ahead of another, no revision meets an alarm forgotten too early.
 """
@@ -20,30 +23,43 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 from uuid import UUID, uuid5
 from zlib import crc32
 
 import msgspec
 from pydantic import ValidationError
 
-from models.alarm import PRIORITIES, Alarm, AlarmEvent, Command, Signal, State
+from models.alarm import PRIORITIES, Alarm, AlarmEvent, Command, Mark, Signal, State
 from models.base import Micros, micros, moment
 from models.catalogue import ALARM_INPUT
+from rules.wide import KEEP as KEEP_WIDE
+from rules.wide import LAG, Control, FormatError, Wide
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 #: Of a dump. A greater number is written by a version of this file that holds something else in a bucket.
-FORMAT = 1
+FORMAT = 2
 
 #: Never changes: event ids are made in it.
 NAMESPACE = UUID("6d0f3bd2-54f5-5d0c-9d3a-0c1f5c6e8a41")
 
-Input = Literal["opens", "opens worse", "closes", "closes worse", "retract", "loses ack", "acknowledge"]
-Entry = Literal["raised", "revised", "retracted", "cleared", "acknowledged"]
-#: applied + repeated + noop + unknown_alarm = signals and commands read, when all buckets have read the same.
-Outcome = Literal["applied", "repeated", "noop", "unknown_alarm"]
+Input = Literal[
+    "opens",
+    "opens worse",
+    "closes",
+    "closes worse",
+    "retract",
+    "loses ack",
+    "acknowledge",
+    "suppress",
+    "release",
+]
+Entry = Literal["raised", "revised", "retracted", "cleared", "acknowledged", "suppressed", "released"]
+#: applied + repeated + noop + unknown_alarm + held = signals, marks and commands read, when all buckets have read the
+#: same. Held is what is said of an alarm that is none yet.
+Outcome = Literal["applied", "repeated", "noop", "unknown_alarm", "held"]
 Facts = frozenset[str]
 Source = tuple[str, int]
 
@@ -74,6 +90,9 @@ def _f(*names: str) -> Facts:
 #: The first row that fits. A further fact (shelved, say) is a field of `Alarm` and a row here, above those it hides.
 STATES: tuple[Derived, ...] = (
     Derived("NORM", _f("retracted"), _f()),
+    Derived("DSUPR", _f("active", "suppressed"), _f()),
+    # It ended while it was suppressed: nobody was called for it, and nobody is now.
+    Derived("NORM", _f("suppressed"), _f("active")),
     Derived("UNACK", _f("active"), _f("acked")),
     Derived("ACKED", _f("active", "acked"), _f()),
     Derived("RTNUN", _f(), _f("active", "acked")),
@@ -94,6 +113,8 @@ MOVES: tuple[Move, ...] = (
     Move("retract", _f(), _f("retracted"), "retracted", _f("retracted"), _f("active")),
     Move("loses ack", _f("acked"), _f("retracted"), "revised", _f(), _f("acked")),
     Move("acknowledge", _f(), _f("acked", "retracted"), "acknowledged", _f("acked"), _f()),
+    Move("suppress", _f(), _f("retracted"), "suppressed", _f("suppressed"), _f()),
+    Move("release", _f("suppressed"), _f("retracted"), "released", _f(), _f("suppressed")),
 )
 
 FACTS: Facts = _f().union(*(r.holds | r.lacks for r in STATES), *(m.sets | m.clears for m in MOVES))
@@ -105,6 +126,9 @@ _HOUR: Micros = 3_600_000_000
 #: L after its end: the least value must be more than the greatest L (12 h).
 KEEP: Mapping[State, Micros] = {"NORM": 24 * _HOUR, "RTNUN": 7 * 24 * _HOUR}
 
+#: As long again an alarm of a rule over signals is kept: its detector waits so long for a source that is behind.
+KEEP_LONGER: Micros = KEEP_WIDE + LAG
+
 #: Ids of commands remembered with an alarm. Nobody gives 64 other commands on one alarm before a retry of the first.
 COMMANDS = 64
 
@@ -112,10 +136,6 @@ COMMANDS = 64
 SAID = tuple(
     n for n in Signal.model_fields if n in Alarm.model_fields and n not in {"alarm_id", "fingerprint"}
 )
-
-
-class FormatError(ValueError):
-    """These bytes are no bucket of this plane: build it again from the log."""
 
 
 class Change(NamedTuple):
@@ -157,11 +177,18 @@ def move(
     return [Change(row.entry, alarm.model_copy(update=update | dict(said)), cause)]
 
 
-def put(alarm: Alarm | None, signal: Signal, position: int) -> list[Change]:
-    """What a `put` changes. An alarm that is over when first heard of is raised and then cleared."""
+def put(
+    alarm: Alarm | None, signal: Signal, position: int, marks: Mapping[str, str] | None = None
+) -> list[Change]:
+    """What a `put` changes. An alarm that is over when first heard of is raised and then cleared.
+
+    `marks` were said before it was an alarm: it is raised suppressed.
+    """
     said = {name: getattr(signal, name) for name in SAID}
     if alarm is None or alarm.retracted:
-        raised = move(_unannounced(signal, said, position), "opens", position, {}, signal.cause)
+        known = {} if alarm is None else alarm.suppressed_by
+        before = _unannounced(signal, said, position, known if marks is None else marks)
+        raised = move(before, "opens", position, {}, signal.cause)
         if signal.end is None:
             return raised
         return raised + move(raised[0].alarm, "closes", position, {"end": signal.end}, signal.cause)
@@ -179,7 +206,23 @@ _PUT: Mapping[tuple[bool, bool], Input] = {
 }
 
 
-def _unannounced(signal: Signal, said: Mapping[str, object], position: int) -> Alarm:
+def mark(alarm: Alarm, said: Mark, position: int) -> list[Change]:
+    """What a mark changes: an alarm is suppressed while there is a reason, and each rule gives at most one."""
+    reasons = _reasons(alarm.suppressed_by, said)
+    if reasons == alarm.suppressed_by:
+        return []
+    on: Input = "suppress" if reasons else "release"
+    return move(alarm, on, position, {"suppressed_by": reasons}, f"{said.op} {said.rule} {said.by}")
+
+
+def _reasons(before: Mapping[str, str], said: Mark) -> dict[str, str]:
+    others = {rule: by for rule, by in before.items() if rule != said.rule}
+    return dict(sorted({**others, said.rule: said.by}.items())) if said.op == "suppress" else others
+
+
+def _unannounced(
+    signal: Signal, said: Mapping[str, object], position: int, reasons: Mapping[str, str]
+) -> Alarm:
     """The alarm of a signal before anyone was told: it has no end yet, and counts as retracted."""
     return Alarm.model_validate(
         {
@@ -190,6 +233,8 @@ def _unannounced(signal: Signal, said: Mapping[str, object], position: int) -> A
             "raised_at": signal.stamp,
             "active": False,
             "retracted": True,
+            "suppressed": bool(reasons),
+            "suppressed_by": reasons,
             "state": "NORM",
             "position": position,
         }
@@ -209,7 +254,21 @@ class _Held:
     def due(self) -> Micros | None:
         """When it may be forgotten; None: not as it is."""
         keep = KEEP.get(self.alarm.state)
-        return None if keep is None else self.moved + keep
+        longer = KEEP_LONGER if self.source[0] == ALARM_INPUT else 0
+        return None if keep is None else self.moved + keep + longer
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """The reasons why an alarm will be suppressed when it becomes one, and when the last was said, in its source's time."""
+
+    reasons: dict[str, str]
+    source: Source
+    moved: Micros
+
+    @property
+    def due(self) -> Micros:
+        return self.moved + KEEP_LONGER
 
 
 @dataclass(slots=True)
@@ -231,25 +290,28 @@ class _Bucket:
     offset: int = -1
     counts: Counter[Outcome] = field(default_factory=Counter)
     alarms: dict[str, _Held] = field(default_factory=dict)
+    waiting: dict[str, _Waiting] = field(default_factory=dict)
     heard: dict[Source, _Heard] = field(default_factory=dict)
 
     def signal(self, offset: int, signal: Signal) -> tuple[Outcome, list[Change]]:
         source = (signal.topic, signal.partition)
-        heard = self.heard.setdefault(source, _Heard())
-        place = (signal.offset, signal.k)
-        if place <= heard.last.get(signal.fingerprint, (-1, -1)):
+        if not self._new(source, signal.fingerprint, signal):
             return "repeated", []
-        heard.last[signal.fingerprint] = place
-        self._forget(source, micros(signal.stamp))
         held = self.alarms.get(signal.alarm_id)
         if held is not None and held.alarm.fingerprint != signal.fingerprint:
             return "unknown_alarm", []  # an alarm of another fingerprint: none of this one
-        if signal.op == "put":
-            changes = put(None if held is None else held.alarm, signal, offset)
-        elif held is not None:
-            changes = self._retract(held, signal, offset)
-        else:
+        if signal.held and (held is None or held.alarm.retracted):
+            return "held", []
+        if signal.op == "retract" and held is None:
             return "unknown_alarm", []
+        if held is not None and (signal.op == "retract" or signal.held):
+            changes = self._retract(
+                held, signal, offset
+            )  # or it was told, and now is known to have been none
+        else:
+            waiting = self.waiting.pop(signal.alarm_id, None)
+            reasons = None if waiting is None else waiting.reasons
+            changes = put(None if held is None else held.alarm, signal, offset, reasons)
         for change in changes:
             self._hold(change.alarm, source, micros(signal.stamp))
         return ("applied" if changes else "noop"), changes
@@ -261,6 +323,40 @@ class _Bucket:
         if not changes or held.alarm.acked or into is None or into.alarm.fingerprint != signal.fingerprint:
             return changes
         return changes + move(into.alarm, "loses ack", offset, {}, f"merged:{signal.alarm_id}")
+
+    def _new(self, source: Source, series: str, said: Signal | Mark) -> bool:
+        """Whether this was not yet said, and remember that it was."""
+        heard = self.heard.setdefault(source, _Heard())
+        place = (said.offset, said.k)
+        if place <= heard.last.get(series, (-1, -1)):
+            return False
+        heard.last[series] = place
+        self._forget(source, micros(said.stamp))
+        return True
+
+    def mark(self, offset: int, said: Mark) -> tuple[Outcome, list[Change]]:
+        source = (said.topic, said.partition)
+        if not self._new(source, f"{said.fingerprint}/{said.rule}", said):
+            return "repeated", []
+        held = self.alarms.get(said.alarm_id)
+        if held is not None and held.alarm.fingerprint != said.fingerprint:
+            return "unknown_alarm", []
+        if held is None or held.alarm.retracted:
+            waiting = self.waiting.get(said.alarm_id)
+            before = waiting.reasons if waiting else held.alarm.suppressed_by if held else {}
+            self._wait(said.alarm_id, _Waiting(_reasons(before, said), source, micros(said.stamp)))
+            return "held", []
+        changes = mark(held.alarm, said, offset)
+        for change in changes:
+            self._hold(change.alarm, held.source, held.moved)
+        return ("applied" if changes else "noop"), changes
+
+    def _wait(self, alarm_id: str, waiting: _Waiting) -> None:
+        if not waiting.reasons and alarm_id not in self.alarms:
+            self.waiting.pop(alarm_id, None)
+            return
+        self.waiting[alarm_id] = waiting
+        heappush(self.heard[waiting.source].due, (waiting.due, alarm_id))
 
     def command(self, offset: int, at: Micros, command: Command) -> tuple[Outcome, list[Change]]:
         held = self.alarms[command.alarm_id]
@@ -288,6 +384,9 @@ class _Bucket:
             held = self.alarms.get(alarm_id)
             if held is not None and (held.source, held.due) == (source, due):
                 del self.alarms[alarm_id]
+            waiting = self.waiting.get(alarm_id)
+            if waiting is not None and (waiting.source, waiting.due) == (source, due):
+                del self.waiting[alarm_id]
 
 
 class _Dump(msgspec.Struct, array_like=True, frozen=True):
@@ -300,28 +399,44 @@ class _Dump(msgspec.Struct, array_like=True, frozen=True):
     counts: dict[Outcome, int]
     heard: list[tuple[str, int, dict[str, tuple[int, int]]]]
     alarms: list[tuple[str, str, int, Micros, list[str]]]
+    waiting: list[tuple[str, dict[str, str], str, int, Micros]]
 
 
 class Plane:
     """The alarms of one log. `log_id` names the log, so that offsets of two logs never give one event id.
 
-    State lives in buckets (crc32 of the fingerprint). Each has its own `offset`, the last one it has seen: after a
-    restore the caller reads from the least of them + 1 and every bucket skips what it has. One `alarm_id` belongs
-    to one fingerprint, as the judge makes it.
+    State lives in buckets: `own` of them (crc32 of the fingerprint), and after these the `wide` ones of the rules over
+    signals. Each has its own `offset`, the last one it has seen: after a restore the caller reads from the least of them
+    + 1 and every bucket skips what it has. One `alarm_id` belongs to one fingerprint, as the judge makes it.
     """
 
-    def __init__(self, log_id: str, buckets: int = 16) -> None:
+    def __init__(self, log_id: str, own: int = 16, wide: int = 4) -> None:
         self.log_id = log_id
-        self.buckets = buckets
-        #: Buckets changed since they were last dumped or loaded. Having seen an offset is no change.
-        self.dirty: set[int] = set()
-        self._buckets = [_Bucket() for _ in range(buckets)]
+        self.own = own
+        self.buckets = own + wide
+        self.wide = Wide(log_id, wide)
+        self._dirty: set[int] = set()
+        self._buckets = [_Bucket() for _ in range(own)]
 
-    def step(self, offset: int, stamp_us: Micros, record: Signal | Command | None) -> list[AlarmEvent]:
+    @property
+    def dirty(self) -> set[int]:
+        """Buckets changed since they were last dumped or loaded. Having seen an offset is no change."""
+        return self._dirty | {self.own + number for number in self.wide.dirty}
+
+    def conclude(
+        self, offset: int, stamp_us: Micros, record: Signal | Mark | Command | Control | None
+    ) -> list[Signal | Mark]:
+        """What the rules over signals make of one input record: to be appended to the same log, in order."""
+        said = record if isinstance(record, Signal | Control) else None
+        return self.wide.step(offset, stamp_us, said)
+
+    def step(
+        self, offset: int, stamp_us: Micros, record: Signal | Mark | Command | Control | None
+    ) -> list[AlarmEvent]:
         """The entries one input record causes, in order. None: a record that says nothing of alarms."""
         changes: list[Change] = []
-        if isinstance(record, Signal):
-            changes = self._signal(offset, record)
+        if isinstance(record, Signal | Mark):
+            changes = self._said(offset, record)
         elif isinstance(record, Command):
             changes = self._command(offset, stamp_us, record)
         for bucket in self._buckets:
@@ -339,11 +454,13 @@ class Plane:
             for n, change in enumerate(changes)
         ]
 
-    def _signal(self, offset: int, signal: Signal) -> list[Change]:
-        bucket = self._new_to(self._of(signal.fingerprint), offset)
+    def _said(self, offset: int, said: Signal | Mark) -> list[Change]:
+        bucket = self._new_to(self._of(said.fingerprint), offset)
         if bucket is None:
             return []
-        outcome, changes = bucket.signal(offset, signal)
+        outcome, changes = (
+            bucket.signal(offset, said) if isinstance(said, Signal) else bucket.mark(offset, said)
+        )
         bucket.counts[outcome] += 1
         return changes
 
@@ -367,14 +484,14 @@ class Plane:
         return changes
 
     def _of(self, name: str) -> int:
-        return crc32(name.encode()) % self.buckets
+        return crc32(name.encode()) % self.own
 
     def _new_to(self, n: int, offset: int) -> _Bucket | None:
         """The bucket, to be changed by a record it has not seen."""
         bucket = self._buckets[n]
         if offset <= bucket.offset:
             return None
-        self.dirty.add(n)
+        self._dirty.add(n)
         return bucket
 
     def alarms(self) -> Iterable[Alarm]:
@@ -382,23 +499,28 @@ class Plane:
         return (held.alarm for bucket in self._buckets for held in bucket.alarms.values())
 
     def counts(self) -> dict[Outcome, int]:
-        """What became of the signals and commands read. Balanced when all buckets have seen the same offset."""
-        total: Counter[Outcome] = Counter({"applied": 0, "repeated": 0, "noop": 0, "unknown_alarm": 0})
+        """What became of the signals, marks and commands read. Balanced when all buckets have seen the same offset."""
+        total: Counter[Outcome] = Counter(dict.fromkeys(get_args(Outcome), 0))
         for bucket in self._buckets:
             total.update(bucket.counts)
         return dict(total)
 
     def dump(self, bucket: int) -> bytes:
         """The bucket as it is now; it is no longer dirty."""
+        if bucket >= self.own:
+            return self.wide.dump(bucket - self.own)
         b = self._buckets[bucket]
-        self.dirty.discard(bucket)
+        self._dirty.discard(bucket)
         heard = [(topic, partition, h.last) for (topic, partition), h in b.heard.items()]
         alarms = [(h.alarm.model_dump_json(), *h.source, h.moved, h.commands) for h in b.alarms.values()]
-        body = _Dump(self.log_id, self.buckets, bucket, b.offset, dict(b.counts), heard, alarms)
+        waiting = [(id_, w.reasons, *w.source, w.moved) for id_, w in b.waiting.items()]
+        body = _Dump(self.log_id, self.own, bucket, b.offset, dict(b.counts), heard, alarms, waiting)
         return msgspec.msgpack.encode((FORMAT, body))
 
     def load(self, bucket: int, data: bytes) -> int:
         """Put the bucket back as it was dumped; returns its offset. Raises `FormatError`, and then changes nothing."""
+        if bucket >= self.own:
+            return self.wide.load(bucket - self.own, data)
         try:
             number, body = msgspec.msgpack.decode(data, type=tuple[int, msgspec.Raw])
             if number != FORMAT:
@@ -409,14 +531,18 @@ class Plane:
             alarms = [_Held(Alarm.model_validate_json(a), (t, p), m, c) for a, t, p, m, c in dump.alarms]
         except (msgspec.DecodeError, ValidationError) as error:
             raise FormatError(f"not a bucket of format {FORMAT}: {error}") from error
-        made_for, mine = (dump.log_id, dump.buckets, dump.bucket), (self.log_id, self.buckets, bucket)
+        made_for, mine = (dump.log_id, dump.buckets, dump.bucket), (self.log_id, self.own, bucket)
         if made_for != mine:
             raise FormatError(
                 f"made for (log, buckets, bucket) {made_for}, not for {mine}: build it from the log"
             )
         self._buckets[bucket] = _restored(dump, alarms)
-        self.dirty.discard(bucket)
+        self._dirty.discard(bucket)
         return dump.offset
+
+    def versions(self, bucket: int, data: bytes) -> set[int]:
+        """Versions of the rules that must be in `wide.programs` before the bucket is loaded. Raises `FormatError`."""
+        return self.wide.versions(data) if bucket >= self.own else set()
 
 
 def _restored(dump: _Dump, alarms: list[_Held]) -> _Bucket:
@@ -424,6 +550,10 @@ def _restored(dump: _Dump, alarms: list[_Held]) -> _Bucket:
     for held in alarms:
         if held.due is not None:
             heard[held.source].due.append((held.due, held.alarm.alarm_id))
+    waiting = {id_: _Waiting(reasons, (t, p), m) for id_, reasons, t, p, m in dump.waiting}
+    for alarm_id, one in waiting.items():
+        heard[one.source].due.append((one.due, alarm_id))
     for source in heard.values():
         heapify(source.due)
-    return _Bucket(dump.offset, Counter(dump.counts), {h.alarm.alarm_id: h for h in alarms}, heard)
+    by_id = {h.alarm.alarm_id: h for h in alarms}
+    return _Bucket(dump.offset, Counter(dump.counts), by_id, waiting, heard)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from models.alarm import Priority
 from rules.terms import (
@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 #: What alarms can be gathered by: a part of their place, or what the registry says of their sensor.
 Group = Literal["ward", "site", "gateway", "feed"]
 
+
+def _listed(value: Any) -> Any:
+    """One word may be written without a list."""
+    return (value,) if isinstance(value, str) else value
+
+
 _Some = Annotated[tuple[RuleId, ...], Field(min_length=1)]
 
 
@@ -55,9 +61,10 @@ class _Wide(Said):
 class Correlate(_Wide):
     """Alarms near one another in space and time are one situation.
 
-    The first of them (only one of `anchor`, where that is said) gathers those that begin at most `window` after it, within
-    so far of it. It is a situation from when there are `classes` different rules (baselines are one), or `count` different alarms, until
-    the last of them is over.
+    The first of them gathers those that begin at most `window` after it, within so far of it. Where `anchor` is said, only
+    alarms of these rules gather others, and also those that begin at most `window` before. It is a situation from when
+    there are `classes` different rules (baselines are one), or alarms of `count` different subjects, until the last of
+    them is over. What has no coordinates is near nothing.
     """
 
     kind: Literal["correlate"]
@@ -93,9 +100,10 @@ class Correlate(_Wide):
 
 
 class Area(_Wide):
-    """So many different alarms at once in one ward, site, gateway or feed: `least`, and that `share` of its registered sensors.
+    """Alarms of so many subjects at once in one ward, site, gateway or feed: `least`, and that `share` of those registered.
 
-    It lasts while there are so many. With `window` an alarm counts for so long from its beginning, over or not.
+    It lasts while there are so many, and `keep` after. With `window` an alarm counts for so long from its beginning, over
+    or not.
     """
 
     kind: Literal["area"]
@@ -104,6 +112,7 @@ class Area(_Wide):
     least: Annotated[Whole, Field(ge=2, le=10_000)]
     share: Annotated[float, Field(gt=0, le=1)] | None = None
     window: Lasting | None = None
+    keep: Duration = "0s"
 
     def named(self) -> Iterator[tuple[Loc, RuleId]]:
         for i, name in enumerate(self.of):
@@ -117,19 +126,32 @@ class Area(_Wide):
     def window_us(self) -> Micros | None:
         return None if self.window is None else duration_us(self.window)
 
+    @property
+    def keep_us(self) -> Micros:
+        return duration_us(self.keep)
+
 
 class Root(_Wide):
     """One reason for many silences: when so many sensors of a gateway or feed are silent, it is dead, and not each of them.
 
     While it stands, and for `release` after, the alarms of `of` there are suppressed by design; they are kept and counted.
+    Of several `by` the first is looked at first, and what it explains counts for none of the others: where a whole feed
+    is silent, its gateways are not told of, too. It becomes an alarm `wait` after it began, and lasts until fewer are
+    silent, and `keep` after.
     """
 
     kind: Literal["root"]
     of: _Some
-    by: Literal["gateway", "feed"]
+    by: Annotated[tuple[Literal["gateway", "feed"], ...], BeforeValidator(_listed), Field(min_length=1)]
     least: Annotated[Whole, Field(ge=2, le=10_000)] = 3
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    wait: Duration = "0s"
+    keep: Duration = "0s"
     release: Duration = "2m"
+
+    def _problems(self) -> Iterator[Problem]:
+        if len(set(self.by)) < len(self.by):
+            yield ("by",), "each is named once"
 
     def named(self) -> Iterator[tuple[Loc, RuleId]]:
         for i, name in enumerate(self.of):
@@ -138,6 +160,14 @@ class Root(_Wide):
     @property
     def members(self) -> frozenset[str]:
         return frozenset(self.of)
+
+    @property
+    def wait_us(self) -> Micros:
+        return duration_us(self.wait)
+
+    @property
+    def keep_us(self) -> Micros:
+        return duration_us(self.keep)
 
     @property
     def release_us(self) -> Micros:

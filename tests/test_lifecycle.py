@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.alarm import PRIORITIES, Alarm, AlarmEvent, Command, Evidence, Proof, Signal, Text
+from models.alarm import PRIORITIES, Alarm, AlarmEvent, Command, Evidence, Mark, Proof, Signal, Text
 from models.base import Place, micros, moment
 from rules import lifecycle
 from rules.lifecycle import FACTS, KEEP, MOVES, STATES, FormatError, Plane, facts_of, move, state_of
@@ -19,9 +19,9 @@ HOUR = 3_600_000_000
 DAY = 24 * HOUR
 T0 = 1_700_000_000_000_000
 FLOW = "city.traffic.flow.v1"
-INPUTS = ("opens", "opens worse", "closes", "closes worse", "retract", "loses ack", "acknowledge")
+INPUTS = get_args(lifecycle.Input)
 
-Item = tuple[int, Signal | Command | None]  # a record of the input log: its stamp and what is in it
+Item = tuple[int, Signal | Mark | Command | None]  # a record of the input log: its stamp and what is in it
 
 
 def signal(at: int, op: str = "put", alarm: str = "a1", fp: str = "f1", **other: Any) -> Signal:
@@ -32,6 +32,15 @@ def signal(at: int, op: str = "put", alarm: str = "a1", fp: str = "f1", **other:
         "start": moment(T0), "priority": "P3", "title": Text(vi="Kẹt xe", en="Jam"), "place": Place(ward="Bãi Cháy"),
     }  # fmt: skip
     return Signal.model_validate(said | other)
+
+
+def marked(at: int, op: str = "suppress", alarm: str = "a1", fp: str = "f1", **other: Any) -> Mark:
+    """A mark that a rule over signals says of an alarm, caused by the input log's record at offset `at`."""
+    said: dict[str, Any] = {
+        "op": op, "alarm_id": alarm, "fingerprint": fp, "rule": "gateway-silent", "by": "root",
+        "topic": "city.alarm.input.v1", "partition": 0, "offset": at, "k": 0, "stamp": moment(T0 + at * HOUR),
+    }  # fmt: skip
+    return Mark.model_validate(said | other)
 
 
 def ended(hours: float) -> dict[str, Any]:
@@ -46,7 +55,7 @@ def play(plane: Plane, log: list[Item], start: int = 0) -> list[list[AlarmEvent]
     return [plane.step(n, stamp, record) for n, (stamp, record) in enumerate(log) if n >= start]
 
 
-def tell(*records: Signal | Command | None, buckets: int = 1) -> tuple[Plane, list[list[str]]]:
+def tell(*records: Signal | Mark | Command | None, buckets: int = 1) -> tuple[Plane, list[list[str]]]:
     """Play records a minute apart; what entries each one caused. In one bucket everything meets everything."""
     plane = Plane("log", buckets)
     events = play(plane, [(T0 + n * 60_000_000, r) for n, r in enumerate(records)])
@@ -61,36 +70,41 @@ def only(plane: Plane) -> Alarm:
 # --- the tables ------------------------------------------------------------------------------------------------------
 
 
+_f = lifecycle._f
+WORLDS = [
+    _f(*(n for n, v in zip(sorted(FACTS), bits, strict=True) if v)) for bits in product((0, 1), repeat=4)
+]
+
+
 def test_every_set_of_facts_has_one_state() -> None:
     want = {
-        (True, False, False): "UNACK",
-        (True, True, False): "ACKED",
-        (False, False, False): "RTNUN",
-        (False, True, False): "NORM",
+        _f(): "RTNUN",
+        _f("acked"): "NORM",
+        _f("active"): "UNACK",
+        _f("active", "acked"): "ACKED",
+        _f("suppressed"): "NORM",
+        _f("suppressed", "acked"): "NORM",
+        _f("suppressed", "active"): "DSUPR",
+        _f("suppressed", "active", "acked"): "DSUPR",
     }
-    assert set(FACTS) == {"active", "acked", "retracted"}
-    for active, acked, retracted in product((False, True), repeat=3):
-        facts = {n for n, v in (("active", active), ("acked", acked), ("retracted", retracted)) if v}
-        assert state_of(frozenset(facts)) == want.get((active, acked, retracted), "NORM")
+    assert set(FACTS) == {"active", "acked", "retracted", "suppressed"}
+    for facts in WORLDS:
+        assert state_of(facts) == want.get(facts, "NORM")
+        assert (facts in want) != ("retracted" in facts)
 
 
 def test_every_row_of_the_tables_is_used() -> None:
-    worlds = [
-        frozenset(f for f, v in zip(sorted(FACTS), bits, strict=True) if v)
-        for bits in product((0, 1), repeat=3)
-    ]
-
     def first(rows: Any, facts: frozenset[str], on: str | None = None) -> Any:
         fits = (r for r in rows if r.holds <= facts and not r.lacks & facts and (on is None or r.on == on))
         return next(fits, None)
 
-    assert {first(STATES, w) for w in worlds} == set(STATES)
-    assert {first(MOVES, w, on) for w in worlds for on in INPUTS} - {None} == set(MOVES)
+    assert {first(STATES, w) for w in WORLDS} == set(STATES)
+    assert {first(MOVES, w, on) for w in WORLDS for on in INPUTS} - {None} == set(MOVES)
 
 
 # before: what is true of the alarm; then for every input: the entry and the facts after it, or "-": nothing changes.
-SMALL_WORLD = {
-    # (active, acked, retracted)
+SMALL_WORLD: dict[tuple[int, ...], dict[str, Any]] = {
+    # (active, acked, retracted), and whether it is suppressed where it is
     (0, 0, 0): {  # RTNUN
         "opens": ("revised", (1, 0, 0)),
         "opens worse": ("revised", (1, 0, 0)),
@@ -99,6 +113,8 @@ SMALL_WORLD = {
         "retract": ("retracted", (0, 0, 1)),
         "loses ack": "-",
         "acknowledge": ("acknowledged", (0, 1, 0)),
+        "suppress": ("suppressed", (0, 0, 0, 1)),
+        "release": "-",
     },
     (0, 1, 0): {  # NORM: over and seen
         "opens": ("revised", (1, 1, 0)),
@@ -108,6 +124,8 @@ SMALL_WORLD = {
         "retract": ("retracted", (0, 1, 1)),
         "loses ack": ("revised", (0, 0, 0)),
         "acknowledge": "-",
+        "suppress": ("suppressed", (0, 1, 0, 1)),
+        "release": "-",
     },
     (1, 0, 0): {  # UNACK
         "opens": ("revised", (1, 0, 0)),
@@ -117,6 +135,8 @@ SMALL_WORLD = {
         "retract": ("retracted", (0, 0, 1)),
         "loses ack": "-",
         "acknowledge": ("acknowledged", (1, 1, 0)),
+        "suppress": ("suppressed", (1, 0, 0, 1)),
+        "release": "-",
     },
     (1, 1, 0): {  # ACKED
         "opens": ("revised", (1, 1, 0)),
@@ -126,6 +146,8 @@ SMALL_WORLD = {
         "retract": ("retracted", (0, 1, 1)),
         "loses ack": ("revised", (1, 0, 0)),
         "acknowledge": "-",
+        "suppress": ("suppressed", (1, 1, 0, 1)),
+        "release": "-",
     },
     (0, 0, 1): {  # retracted: as good as unknown
         "opens": ("raised", (1, 0, 0)),
@@ -135,27 +157,42 @@ SMALL_WORLD = {
         "retract": "-",
         "loses ack": "-",
         "acknowledge": "-",
+        "suppress": "-",
+        "release": "-",
     },
 }
 SMALL_WORLD[0, 1, 1] = SMALL_WORLD[0, 0, 1]
+# A suppressed alarm moves as it would otherwise, and stays suppressed; until it is released.
+SMALL_WORLD |= {
+    (*before, 1): {
+        on: row if row == "-" or on == "suppress" else (row[0], (*row[1], 1)) for on, row in rows.items()
+    }
+    | ({} if before[2] else {"release": ("released", before)})
+    for before, rows in list(SMALL_WORLD.items())
+}
+
+
+ORDER = ("active", "acked", "retracted", "suppressed")
 
 
 @pytest.mark.parametrize(("before", "on"), [(b, on) for b in SMALL_WORLD for on in INPUTS])
-def test_each_input_does_to_each_alarm_what_is_drawn(before: tuple[int, int, int], on: str) -> None:
+def test_each_input_does_to_each_alarm_what_is_drawn(before: tuple[int, ...], on: Any) -> None:
     plane, _ = tell(signal(0))
-    facts = dict(zip(("active", "acked", "retracted"), map(bool, before), strict=True))
-    alarm = only(plane).model_copy(
-        update=facts | {"state": state_of(frozenset(f for f in facts if facts[f]))}
-    )
+    facts = dict.fromkeys(ORDER, False) | dict(zip(ORDER, map(bool, before), strict=False))
+    alarm = only(plane).model_copy(update=facts | {"state": state_of(_f(*(f for f in facts if facts[f])))})
 
-    changes = move(alarm, on, 9, {}, "why")  # type: ignore[arg-type]
+    changes = move(alarm, on, 9, {}, "why")
 
     want = SMALL_WORLD[before][on]
     if want == "-":
         assert changes == []
         return
     ((entry, after, cause, _, _),) = changes
-    assert (entry, tuple(int(getattr(after, f)) for f in facts), cause) == (*want, "why")
+    assert (entry, tuple(int(getattr(after, f)) for f in ORDER), cause) == (
+        want[0],
+        (*want[1], 0)[:4],
+        "why",
+    )
     assert after.state == state_of(facts_of(after))
     assert after.position == 9
 
@@ -188,7 +225,7 @@ def test_an_alarm_that_is_over_when_first_heard_of_is_raised_and_then_cleared() 
 def test_what_is_said_twice_changes_nothing() -> None:
     plane, told = tell(signal(0), signal(1), signal(2, k=5, cause="said again"))
     assert told == [["raised"], [], []]
-    assert plane.counts() == {"applied": 1, "noop": 2, "repeated": 0, "unknown_alarm": 0}
+    assert plane.counts() == {"applied": 1, "noop": 2, "repeated": 0, "unknown_alarm": 0, "held": 0}
 
 
 @pytest.mark.parametrize(
@@ -243,7 +280,7 @@ def test_a_retracted_alarm_is_no_alarm_until_it_is_put_again() -> None:
     )
     assert told == [["raised"], ["acknowledged"], ["retracted"], [], [], ["raised"]]
     assert (only(plane).state, only(plane).acked_by, only(plane).revised) == ("UNACK", None, 0)
-    assert plane.counts() == {"applied": 4, "noop": 2, "repeated": 0, "unknown_alarm": 0}
+    assert plane.counts() == {"applied": 4, "noop": 2, "repeated": 0, "unknown_alarm": 0, "held": 0}
 
 
 def test_a_repeated_signal_of_a_sleeping_worker_changes_nothing() -> None:
@@ -321,7 +358,7 @@ def test_a_command_is_done_once_however_often_it_is_repeated() -> None:
     plane, told = tell(signal(0), acknowledge(), acknowledge(), signal(1, priority="P1"), acknowledge())
     assert told == [["raised"], ["acknowledged"], [], ["revised"], []]
     assert only(plane).state == "UNACK"  # the P1 was never acknowledged: the retry spoke of the P3
-    assert plane.counts() == {"applied": 3, "repeated": 2, "noop": 0, "unknown_alarm": 0}
+    assert plane.counts() == {"applied": 3, "repeated": 2, "noop": 0, "unknown_alarm": 0, "held": 0}
 
 
 def test_a_command_that_changed_nothing_is_done_too() -> None:
@@ -357,13 +394,88 @@ def test_what_names_no_alarm_changes_nothing_and_is_counted() -> None:
         acknowledge(), signal(0, "retract"), signal(1), signal(0, fp="f2"), signal(1, "retract", fp="f2")
     )
     assert told == [[], [], ["raised"], [], []]
-    assert plane.counts() == {"applied": 1, "unknown_alarm": 4, "repeated": 0, "noop": 0}
+    assert plane.counts() == {"applied": 1, "unknown_alarm": 4, "repeated": 0, "noop": 0, "held": 0}
     assert (only(plane).fingerprint, only(plane).state) == ("f1", "UNACK")
 
 
 def test_a_command_that_came_before_its_alarm_may_be_repeated_after_it() -> None:
     _, told = tell(acknowledge(), signal(0), acknowledge())
     assert told == [[], ["raised"], ["acknowledged"]]
+
+
+# --- held, and suppressed by design ----------------------------------------------------------------------------------
+
+
+def test_a_held_signal_is_no_alarm_until_it_is_told() -> None:
+    plane, told = tell(signal(0, held=True), signal(1), signal(2, **ended(1)))
+    assert told == [[], ["raised"], ["cleared"]]
+    assert plane.counts() == {"applied": 2, "noop": 0, "repeated": 0, "unknown_alarm": 0, "held": 1}
+
+
+def test_what_ended_while_it_was_held_was_never_an_alarm() -> None:
+    plane, told = tell(
+        signal(0, held=True), signal(1, held=True, **ended(1)), signal(2, "retract", held=True)
+    )
+    assert (told, list(plane.alarms()), plane.counts()["held"]) == ([[], [], []], [], 3)
+
+
+def test_what_was_told_and_then_is_known_to_have_been_held_is_taken_back() -> None:
+    plane, told = tell(signal(0), signal(1, held=True, **ended(0.01)))
+    assert (told, only(plane).state) == ([["raised"], ["retracted"]], "NORM")
+
+
+def test_an_alarm_that_was_marked_while_it_was_held_is_raised_suppressed() -> None:
+    plane, told = tell(
+        signal(0, held=True), marked(0), signal(1), signal(2, **ended(2)), marked(3, "release")
+    )
+    assert told == [[], [], ["raised"], ["cleared"], ["released"]]
+    early, told = tell(marked(0), signal(1))
+    assert (only(early).state, only(early).suppressed_by) == ("DSUPR", {"gateway-silent": "root"})
+    assert early.counts()["held"] == 1
+    assert only(plane).state == "RTNUN"  # it outlasted its reason, as the rule over signals found out later
+
+
+def test_an_alarm_that_ends_while_it_is_suppressed_asks_nobody() -> None:
+    plane, told = tell(signal(0), marked(1), signal(2, **ended(2)))
+    assert (told, only(plane).state) == ([["raised"], ["suppressed"], ["cleared"]], "NORM")
+
+
+def test_a_released_alarm_asks_for_somebody_unless_it_was_acknowledged() -> None:
+    plane, told = tell(signal(0), marked(1), marked(2, "release"))
+    assert (told[1:], only(plane).state, only(plane).suppressed_by) == (
+        [["suppressed"], ["released"]],
+        "UNACK",
+        {},
+    )
+    plane, _ = tell(signal(0), acknowledge(), marked(1), marked(2, "release"))
+    assert only(plane).state == "ACKED"
+
+
+def test_an_alarm_stays_suppressed_while_any_rule_has_a_reason() -> None:
+    other = {"rule": "camera-lost-tells-enough", "by": "lost"}
+    plane, told = tell(
+        signal(0), marked(1), marked(1, **other), marked(2, "release"), marked(3, "release", **other)
+    )
+    assert told[1:] == [["suppressed"], ["suppressed"], ["suppressed"], ["released"]]
+    assert only(plane).state == "UNACK"
+
+
+def test_a_mark_said_again_changes_nothing() -> None:
+    plane, told = tell(signal(0), marked(1), marked(2), marked(3, "release"), marked(1), marked(4, "release"))
+    assert told[1:] == [["suppressed"], [], ["released"], [], []]
+    assert plane.counts() == {"applied": 3, "noop": 2, "repeated": 1, "unknown_alarm": 0, "held": 0}
+
+
+def test_a_mark_of_an_alarm_that_never_comes_is_forgotten_in_time() -> None:
+    plane = Plane("log", own=1)
+    play(plane, [(T0, marked(0, alarm="never")), (T0, marked(1, "release", alarm="other"))])
+    (bucket,) = plane._buckets
+    assert set(bucket.waiting) == {"never"}
+    again = Plane("log", own=1)
+    again.load(0, plane.dump(0))
+    for one in (plane, again):
+        one.step(9, T0, marked(lifecycle.KEEP_LONGER // HOUR, alarm="late"))
+        assert set(one._buckets[0].waiting) == {"late"}
 
 
 # --- forgetting ------------------------------------------------------------------------------------------------------
@@ -383,7 +495,7 @@ def other(at: int, **said: Any) -> Signal:
     ],
 )
 def test_what_is_over_is_forgotten_after_its_time(records: list[Signal | Command], kept_h: int) -> None:
-    plane = Plane("log", buckets=1)
+    plane = Plane("log", own=1)
     play(plane, [(T0, r) for r in records])
     plane.step(10, T0, other(kept_h - 1))
     assert "a1" in held(plane)
@@ -413,21 +525,21 @@ def test_an_alarm_that_goes_on_in_a_new_version_of_its_topic_is_kept_by_the_time
 
 def test_what_was_restored_is_forgotten_in_the_order_it_falls_due() -> None:
     plane, _ = tell(signal(1, **ended(1)), signal(2, alarm="a2"), signal(3, "retract", alarm="a2"))
-    again = Plane("log", buckets=1)
+    again = Plane("log", own=1)
     again.load(0, plane.dump(0))  # a1, over and not seen, is due in a week and stands before a2, due in a day
     again.step(10, T0, other(27))
     assert held(again) == {"a1", "o27"}
 
 
 def test_what_is_open_is_never_forgotten() -> None:
-    plane = Plane("log", buckets=1)
+    plane = Plane("log", own=1)
     play(plane, [(T0, r) for r in (signal(0), signal(1, **ended(1)), signal(2), other(10_000))])
     assert "a1" in held(plane)
 
 
 def test_only_the_time_of_its_own_source_forgets_an_alarm() -> None:
     # A worker that was away for a month reads the next record of partition 0: there, only an hour has passed.
-    plane = Plane("log", buckets=1)
+    plane = Plane("log", own=1)
     play(plane, [(T0, signal(0)), (T0, signal(1, "retract"))])
     plane.step(5, T0 + 30 * DAY, other(9_000, partition=1))
     plane.step(6, T0 + 30 * DAY, acknowledge("c", "o9000"))
@@ -436,13 +548,13 @@ def test_only_the_time_of_its_own_source_forgets_an_alarm() -> None:
 
 
 def test_what_is_forgotten_is_not_raised_by_a_repeated_signal() -> None:
-    plane = Plane("log", buckets=1)
+    plane = Plane("log", own=1)
     log = [(T0, r) for r in (signal(0), signal(1, "retract"), other(100), signal(0), signal(1, "retract"))]
     assert play(plane, log)[-2:] == [[], []]
 
 
 def test_memory_does_not_grow_with_alarms_that_are_over() -> None:
-    plane = Plane("log", buckets=1)
+    plane = Plane("log", own=1)
     for n in range(300):  # a new incident every hour, each over when the next one comes
         plane.step(2 * n, T0, signal(n, alarm=f"a{n}", fp=f"f{n}", **ended(n)))
         plane.step(2 * n + 1, T0, acknowledge("c", f"a{n}"))
@@ -459,7 +571,7 @@ def test_a_late_revision_always_finds_its_alarm() -> None:
 
 
 def test_only_changed_buckets_are_dirty() -> None:
-    plane = Plane("log", buckets=8)
+    plane = Plane("log", own=8)
     plane.step(0, T0, None)
     assert plane.dirty == set()
     plane.step(1, T0, signal(0))
@@ -485,21 +597,21 @@ def _with_format(number: int) -> bytes:
 
 
 def _with_alarm(alarm: str) -> bytes:
-    body = ("log", 16, 3, 0, {}, [(FLOW, 0, {})], [(alarm, FLOW, 0, T0, [])])
+    body = ("log", 16, 3, 0, {}, [(FLOW, 0, {})], [(alarm, FLOW, 0, T0, [])], [])
     return msgspec.msgpack.encode((lifecycle.FORMAT, body))
 
 
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (_with_format(2), "format 2"),
-        (_with_format(1), "not a bucket"),
+        (_with_format(3), "format 3"),
+        (_with_format(2), "not a bucket"),
         (_with_alarm('{"alarm_id": "a1"}'), "not a bucket"),
         (_with_alarm("{"), "not a bucket"),
         (b"", "not a bucket"),
         (b"\xc1 not msgpack", "not a bucket"),
         (Plane("another log").dump(3), "another log"),
-        (Plane("log", buckets=8).dump(3), "8"),
+        (Plane("log", own=8).dump(3), "8"),
         (Plane("log").dump(4), "4"),
         (Plane("log").dump(3)[:-1], "not a bucket"),
     ],
@@ -514,7 +626,7 @@ def test_foreign_bytes_are_refused_and_change_nothing(data: bytes, says: str) ->
 
 
 def test_an_alarm_comes_back_as_it_was() -> None:
-    plane = Plane("log", buckets=1)
+    plane = Plane("log", own=1)
     evidence = Evidence(
         event_id="é", topic=FLOW, partition=0, offset=2**62, observed_at="2024-01-01T07:00:00.000001+07:00",
         values={"speed_kmh": 0.1 + 0.2, "n": 2**60, "none": None, "deep": [{"x": [True]}]},
@@ -537,7 +649,7 @@ def test_an_alarm_comes_back_as_it_was() -> None:
         ),
     )
     plane.step(5, T0, acknowledge())
-    again = Plane("log", buckets=1)
+    again = Plane("log", own=1)
     assert again.load(0, plane.dump(0)) == 5
     assert only(again) == only(plane)
     assert only(again).model_dump_json() == only(plane).model_dump_json()
@@ -567,6 +679,7 @@ def sources(draw: st.DrawFn, jump_h: int = 40) -> dict[int, list[Signal]]:
                     at, op, a, fp, k=len(said[partition]), partition=partition, stamp=moment(T0 + hour * HOUR),
                     end=draw(ends), priority=draw(st.sampled_from(("P1", "P3"))),
                     merged_into=draw(st.sampled_from((None, b))) if op == "retract" else None,
+                    held=draw(st.sampled_from((False, False, False, True))),
                 )
             )  # fmt: skip
     return said
@@ -578,6 +691,20 @@ commands = st.builds(
     st.sampled_from([f"{fp}-{n}" for fp in FINGERPRINTS for n in range(3)] + ["nobody"]),
     st.sampled_from(("lan", "minh")),
 )
+
+
+@st.composite
+def marks(draw: st.DrawFn) -> list[Mark]:
+    """What two rules over signals say, in the order of the input log's records that caused it."""
+    said: list[Mark] = []
+    for k in range(draw(st.integers(0, 8))):
+        fp, n = draw(st.sampled_from(FINGERPRINTS)), draw(st.integers(0, 2))
+        op, rule = (
+            draw(st.sampled_from(("suppress", "suppress", "release"))),
+            draw(st.sampled_from(("r1", "r2"))),
+        )
+        said.append(marked(k, op, f"{fp}-{n}", fp, rule=rule, by=draw(st.sampled_from(("x", "y")))))
+    return said
 
 
 def interleave(draw: st.DrawFn, *lines: list[Any]) -> list[Any]:
@@ -593,7 +720,12 @@ def logs(draw: st.DrawFn) -> list[Item]:
     """An input log: the two judges, a worker that slept and says part of it again, operators, clock records."""
     said = draw(sources())
     merged = interleave(
-        draw, said[0], said[1], draw(st.lists(commands, max_size=8)), [None] * draw(st.integers(0, 2))
+        draw,
+        said[0],
+        said[1],
+        draw(marks()),
+        draw(st.lists(commands, max_size=8)),
+        [None] * draw(st.integers(0, 2)),
     )
     if merged:
         begin, length = draw(st.integers(0, len(merged) - 1)), draw(st.integers(0, 10))
@@ -601,6 +733,11 @@ def logs(draw: st.DrawFn) -> list[Item]:
         merged[at:at] = [r for r in merged[begin : begin + length] if r is not None and merged.index(r) < at]
     stamps = draw(st.lists(st.integers(0, 3 * DAY), min_size=len(merged), max_size=len(merged)))
     return [(T0 + s, r) for s, r in zip(stamps, merged, strict=True)]
+
+
+def at_once(record: Signal | Mark | Command | None) -> Any:
+    """The same, said in one moment of its source: nothing is forgotten."""
+    return record.model_copy(update={"stamp": moment(T0)}) if isinstance(record, Signal | Mark) else record
 
 
 def json(events: list[list[AlarmEvent]]) -> list[list[str]]:
@@ -634,7 +771,7 @@ def test_no_cut_shows_even_with_every_bucket_restored_at_another_offset(
 @given(logs())
 @settings(max_examples=40, deadline=None)
 def test_the_number_of_buckets_changes_when_things_are_forgotten_and_nothing_else(log: list[Item]) -> None:
-    near = [(s, r.model_copy(update={"stamp": moment(T0)}) if isinstance(r, Signal) else r) for s, r in log]
+    near = [(s, at_once(r)) for s, r in log]
     assert json(play(Plane("log", 1), near)) == json(play(Plane("log", 7), near))
 
 
@@ -669,6 +806,7 @@ def test_begin_and_end_alternate_and_the_history_leads_to_the_alarms(log: list[I
                 assert not before.retracted
             assert e.alarm.active == (e.alarm.end is None and not e.alarm.retracted)
             assert e.alarm.state == state_of(facts_of(e.alarm))
+            assert e.alarm.suppressed == bool(e.alarm.suppressed_by)
             assert e.alarm.acked == (e.alarm.acked_by is not None) == (e.alarm.acked_at is not None)
             last[e.alarm.alarm_id] = e.alarm
     for alarm in plane.alarms():
@@ -680,7 +818,7 @@ def test_begin_and_end_alternate_and_the_history_leads_to_the_alarms(log: list[I
 @given(logs())
 @settings(max_examples=50, deadline=None)
 def test_every_command_acknowledges_an_alarm_at_most_once(log: list[Item]) -> None:
-    near = [(s, r.model_copy(update={"stamp": moment(T0)}) if isinstance(r, Signal) else r) for s, r in log]
+    near = [(s, at_once(r)) for s, r in log]
     done = [
         (e.cause, e.alarm.alarm_id)
         for es in play(Plane("log", 2), near)
@@ -693,7 +831,7 @@ def test_every_command_acknowledges_an_alarm_at_most_once(log: list[Item]) -> No
 @given(logs(), st.integers(0, 20), st.integers(1, 20))
 @settings(max_examples=50, deadline=None)
 def test_a_worker_of_any_age_may_say_again_what_was_said(log: list[Item], begin: int, length: int) -> None:
-    asleep = [(s, r) for s, r in log[begin : begin + length] if isinstance(r, Signal)]
+    asleep = [(s, r) for s, r in log[begin : begin + length] if isinstance(r, Signal | Mark)]
     plane = Plane("log", 2)
     play(plane, log)
     before, repeated = list(plane.alarms()), plane.counts()["repeated"]
