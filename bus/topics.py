@@ -18,7 +18,7 @@ from bus.headers import control_record, is_event
 from models import catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from models.base import Micros
 
@@ -197,12 +197,20 @@ def _alter(client: Any, drifts: Mapping[str, dict[str, str]]) -> None:
 
 
 class Published(NamedTuple):
-    """A set of rules in the log. Its version is its offset; `announced` when every partition has been told."""
+    """A set of rules in the log. Its version is its offset; `announced` when every partition has been told.
+
+    `at` is the stamp with which it was published: it came in force then or at `effective_from`, whichever is later.
+    """
 
     version: int
     canonical: bytes
     effective_from: Micros
     announced: bool
+    at: Micros = 0
+
+    @property
+    def since(self) -> Micros:
+        return max(self.effective_from, self.at)
 
 
 def publish_rules(
@@ -251,14 +259,29 @@ def latest_rules(bootstrap: str, prefix: str = "") -> tuple[int, bytes] | None:
 
 
 def _latest(bootstrap: str, prefix: str) -> Published | None:
-    found: Published | None = None
+    found = history(bootstrap, prefix)
+    return found[-1] if found else None
+
+
+def history(bootstrap: str, prefix: str = "") -> list[Published]:
+    """Every set of rules in the log, the oldest first."""
+    found: list[Published] = []
     for record in records(bootstrap, (name(prefix, catalogue.RULES), 0)):
         if is_event(record.headers):
             begun = dict(record.headers).get(_EFFECTIVE_FROM, b"0")
-            found = Published(record.offset, record.value, int(begun), announced=False)
-        elif found is not None and json.loads(record.value)["version"] == found.version:
-            found = found._replace(announced=True)
+            stamp = record.timestamp * 1000
+            found.append(Published(record.offset, record.value, int(begun), announced=False, at=stamp))
+        elif found and json.loads(record.value)["version"] == found[-1].version:
+            found[-1] = found[-1]._replace(announced=True)
     return found
+
+
+def in_force(published: Sequence[Published], at: Micros) -> Published | None:
+    """Which of the sets is in force at that moment: the last one said replaces what was to come later than it."""
+    standing: list[Published] = []
+    for one in published:
+        standing = [*(other for other in standing if other.since <= one.since), one]
+    return next((one for one in reversed(standing) if one.since <= at), None)
 
 
 async def fetch_rules(bootstrap: str, prefix: str, version: int) -> bytes:
