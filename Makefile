@@ -18,7 +18,7 @@ WEB := console/web
 NPM := ../../tools/npm.sh
 WEB_SOURCES := $(wildcard $(WEB)/src/* $(WEB)/public/* $(WEB)/*.json $(WEB)/*.mjs)
 
-.PHONY: help setup run web web-test web-wire test test-slow check bench generate clean
+.PHONY: help setup run web web-test web-wire test test-slow check bench prove generate clean
 .PHONY: check-lint check-format check-types check-imports check-contracts check-rules check-rule-tests
 
 help: ## this list
@@ -78,6 +78,9 @@ check-rule-tests: $(STAMP)
 
 bench: $(STAMP) ## events/s of judging and storing beside the same jobs on bare aiokafka, in one run
 	$(BIN)/python -m bench
+
+prove: $(STAMP) ## 2,000 drawn episodes of every kind of rule against the oracle, cut anywhere, in any order (goes on where it was stopped)
+	$(BIN)/python -m bench.prove $(ARGS)
 
 generate: $(STAMP) ## write docs/schemas and docs/asyncapi.yaml from the models
 	$(BIN)/citywatch schemas write

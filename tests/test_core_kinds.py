@@ -1,0 +1,143 @@
+"""What drawn episodes have found in the core, each as the least case that shows it."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import pytest
+
+from models.base import micros, moment
+from models.traffic import TrafficFlow
+from rules.judge import Judge
+from rules.program import compile_program
+from rules.spec import RuleSet
+
+S = 1_000_000
+T0 = 1_767_225_600
+
+
+def rules_of(*rules: dict, sensors: tuple[str, ...] = ()) -> RuleSet:
+    topic = TrafficFlow.topic
+    common = {"on": topic.name, "by": list(topic.key)}
+    there = [{"topic": topic.name, "key": key, "every": "30s"} for key in sensors]
+    return RuleSet.model_validate(
+        {"rules": [common | rule for rule in rules], "registry": {"sensors": there}}
+    )
+
+
+class World:
+    """One judge of everything, its log, and what it told. Times are seconds after T0."""
+
+    def __init__(self, rules: RuleSet, since: int = 0) -> None:
+        self.judge = Judge(TrafficFlow, 0, "log", whole=True)
+        self.program = compile_program(rules, 7, TrafficFlow)
+        self.offset = 0
+        self.signals = self.judge.control(0, T0 * S, (T0 + since) * S, self.program)
+
+    def hear(self, t: int, speed: float, at: int | None = None) -> None:
+        """A speed observed at t, appended at `at`."""
+        self.offset += 1
+        event = TrafficFlow(
+            event_id=f"e{self.offset:03d}",
+            source_id="t",
+            observed_at=moment((T0 + t) * S),
+            segment_id="a",
+            speed_kmh=speed,
+        )
+        stamp = (T0 + (t if at is None else at)) * S
+        self.signals += self.judge.event(self.offset, stamp, event, crc32(event.wire()))
+
+    def tick(self, at: int) -> None:
+        self.offset += 1
+        self.signals += self.judge.pass_by(self.offset, (T0 + at) * S)
+
+    def restart(self) -> None:
+        blobs = [self.judge.dump(n) for n in range(self.judge.buckets)]
+        self.judge = Judge(TrafficFlow, 0, "log", whole=True)
+        self.judge.programs[7] = self.program
+        for n, blob in enumerate(blobs):
+            self.judge.load(n, blob)
+
+    def ledger(self) -> list[tuple]:
+        standing = {}
+        for s in self.signals:
+            if s.op == "retract":
+                del standing[s.alarm_id]
+            else:
+                standing[s.alarm_id] = s
+        return [
+            (s.rule, micros(s.start) // S - T0, s.end and micros(s.end) // S - T0, s.peak)
+            for s in standing.values()
+        ]
+
+
+@pytest.mark.xfail(
+    reason="an episode that begins and ends with one sample leaves the state as it was, and is dropped"
+)
+def test_an_event_without_clear_and_keep_is_told_and_is_over_at_once():
+    world = World(rules_of({"id": "stands", "kind": "event", "priority": "P2", "raise": "speed_kmh < 3"}))
+    world.hear(10, 1)
+    world.hear(20, 50)
+    assert world.ledger() == [("stands", 10, 10, None)]
+
+
+@pytest.mark.xfail(reason="what is dropped here is told of the next rule that moves")
+def test_an_event_that_is_over_at_once_is_not_told_of_another_rule():
+    at_once = {"id": "stands", "kind": "event", "priority": "P2", "raise": "speed_kmh < 3"}
+    lasting = {"id": "slow", "kind": "event", "priority": "P3", "raise": "speed_kmh < 10", "keep": "1m"}
+    world = World(rules_of(at_once, lasting))
+    world.hear(10, 1)
+    world.tick(100)
+    assert sorted(world.ledger()) == [("slow", 10, 70, None), ("stands", 10, 10, None)]
+
+
+PEAKS = {
+    "id": "slow",
+    "kind": "threshold",
+    "levels": [
+        {"priority": "P1", "raise": "speed_kmh < 4", "clear": "speed_kmh > 8"},
+        {"priority": "P3", "raise": "speed_kmh < 10", "for": "30s"},
+    ],
+}
+
+
+@pytest.mark.xfail(
+    reason="where an episode ends at a sample while another level pends, the peak begins anew there"
+)
+def test_a_peak_is_the_most_extreme_value_since_any_level_began_to_pend():
+    world = World(rules_of(PEAKS))
+    for t, speed in ((0, 2), (10, 9), (40, 9), (50, 50)):
+        world.hear(t, speed)
+    assert world.ledger() == [("slow", 0, 10, 2.0), ("slow", 30, 50, 2.0)]
+
+
+def test_the_same_where_the_first_episode_ends_by_its_keep():
+    kept = PEAKS | {"levels": [PEAKS["levels"][0] | {"keep": "5s"}, PEAKS["levels"][1]]}
+    world = World(rules_of(kept))
+    for t, speed in ((0, 2), (10, 9), (40, 9), (50, 50)):
+        world.hear(t, speed)
+    assert world.ledger() == [("slow", 0, 15, 2.0), ("slow", 30, 50, 2.0)]
+
+
+@pytest.mark.xfail(
+    reason="a series whose rules are not yet in force counts as quiet, and is forgotten when it is saved"
+)
+def test_who_is_listened_for_from_a_later_moment_on_is_not_forgotten_before_it():
+    silent = {"id": "silent", "kind": "absence", "after": "90s", "priority": "P4"}
+    world = World(rules_of(silent, sensors=("a",)), since=60)
+    world.tick(30)
+    world.restart()
+    world.tick(300)
+    assert world.ledger() == [("silent", 150, None, None)]
+
+
+def test_an_alarm_that_ended_before_the_horizon_of_a_jump_is_told_once_however_many_samples_wait():
+    """The samples are enough for the series to fold the oldest of them before the jump is judged."""
+    stands = {"id": "stands", "kind": "event", "priority": "P2", "raise": "speed_kmh < 3", "keep": "5m"}
+    world = World(rules_of(stands))
+    world.hear(0, 1)
+    for n in range(1, 20):
+        world.hear(n, 50)
+    world.hear(1000, 50, at=995)
+    world.hear(1010, 1)
+    assert world.ledger() == [("stands", 0, 300, None), ("stands", 1010, None, None)]
