@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from models.base import Micros
     from rules.machine import Kind, Sample
+    from rules.spec import AnyRule
 
 #: Kinds of which every sample counts.
 NO_MINIMUM = frozenset({"ratio", "baseline"})
@@ -63,7 +64,7 @@ def episodes(given: Given, samples: Iterable[Sample] | None = None) -> list[Epis
     kind, state, upto = given.kind, given.state, min(given.clock, given.until)
     closed: list[Episode] = []
     for sample in given.samples if samples is None else samples:
-        state = _fed(kind, state, sample, closed)
+        state = fed(kind, state, sample, closed)
     if kind.due(state) <= upto:
         state = kind.expire(state, upto, closed)
     standing = kind.open(state)
@@ -72,7 +73,8 @@ def episodes(given: Given, samples: Iterable[Sample] | None = None) -> list[Epis
     return closed
 
 
-def _fed(kind: Kind, state: Any, sample: Sample, closed: list[Episode]) -> Any:
+def fed(kind: Kind, state: Any, sample: Sample, closed: list[Episode]) -> Any:
+    """The state after a sample, and after whatever was due before it."""
     if kind.due(state) <= sample[T]:
         state = kind.expire(state, sample[T], closed)
     if state is None and not kind.wakes(sample[VALUES]):
@@ -137,7 +139,7 @@ class _Search:
             if kind.due(state) <= sample[T]:
                 state = kind.expire(state, sample[T], closed)
             before, ended = state, len(closed)
-            state = _fed(kind, state, sample, closed)
+            state = fed(kind, state, sample, closed)
             if state is not before and (state != before or len(closed) > ended):
                 found.append(sample)
         return found
@@ -153,7 +155,7 @@ def _last(given: Given, upto: Micros) -> Given:
         return given._replace(samples=samples)
     kind, state, closed = given.kind, given.state, list[Episode]()
     for sample in samples[:cut]:
-        state = _fed(kind, state, sample, closed)
+        state = fed(kind, state, sample, closed)
     since = samples[cut][T]
     if kind.due(state) < since:
         state = kind.expire(state, since - 1, closed)
@@ -253,6 +255,14 @@ def plain(model: BaseModel) -> Any:
 
 
 # --- the way back -------------------------------------------------------------------------------------------------------
+
+
+def rule_of(proof: Proof) -> AnyRule:
+    """The rule that a proof carries. Raises NotDerivableError."""
+    try:
+        return RuleSet.model_validate(proof.rules).rules[0]
+    except (ValueError, TypeError, IndexError) as error:
+        raise NotDerivableError(f"the proof carries no rule: {error}") from error
 
 
 def given_of(proof: Proof, key: str) -> Given:
