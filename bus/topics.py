@@ -225,7 +225,9 @@ def publish_rules(
     latest = _latest(bootstrap, prefix)
     same = latest if latest is not None and latest.canonical == canonical else None
     if same is not None and same.announced:
-        return same.version
+        if same.effective_from <= effective_from_us:
+            return same.version
+        same = None  # what was to come later is to come sooner
     stamp_ms = None if stamp_us is None else stamp_us // 1000
     rules = name(prefix, catalogue.RULES)
     with closing(producer(bootstrap)) as client:

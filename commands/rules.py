@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rules
-from commands import backtest
+from commands import backtest, reload
 from commands.output import option_json, part, parts, print_json, table, teach, tell
 from rules.load import read
 from rules.testing import parse_tests
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ABOUT = """\
 Rules say when to tell somebody. They are YAML, with their tests beside them (docs/rules.md). Without FILE: the rules
-that come with citywatch. `citywatch topics apply --rules FILE` puts rules in force."""
+that come with citywatch. `citywatch rules apply FILE` puts rules in force (docs/rule-changes.md)."""
 
 LIST = """\
 Print every rule: its kind, its topic, its priorities, its title, and where it stands."""
@@ -47,6 +47,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         )
         option_json(one)
     backtest.add(where)
+    reload.add(where)
 
 
 def _files(args: argparse.Namespace) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands.output import UsageError, option_json, part, parts, print_json, table, teach, tell
+from commands.output import option_json, part, parts, print_json, table, teach, tell
 from commands.reach import broker
 from models import catalogue
 from rules.terms import duration_text
@@ -105,16 +105,13 @@ def plan(args: argparse.Namespace, settings: Settings) -> int:
 
 def apply(args: argparse.Namespace, settings: Settings) -> int:
     from bus import topics  # noqa: PLC0415 - as above
+    from commands import publish  # noqa: PLC0415
     from commands.world import now_us  # noqa: PLC0415
     from rules import load  # noqa: PLC0415
 
-    rules = load.load(args.rules) if args.rules else load.default()
+    rules = publish.read(args.rules) if args.rules else load.default()
     place = broker(settings)
-    if place.replay or place.prefix:
-        raise UsageError(
-            f"{place.prefix or place.bootstrap} is the world of a replay, whose only clock is its input: its rules are given with "
-            "`citywatch replay --rules`"
-        )
+    publish.may_publish(place)
     changes = topics.apply(place.bootstrap, place.prefix, settings.kafka.replication)
     code = _told(changes, as_json=args.json)
     if code:

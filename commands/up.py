@@ -15,7 +15,7 @@ from datetime import datetime
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any, get_args
 
-from commands import simulate
+from commands import publish, simulate
 from commands.output import UsageError, print_json, teach, tell
 from commands.world import World, now_us, settled
 from models.alarm import Priority
@@ -65,7 +65,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for", dest="for_", type=float, metavar="SECONDS", help="stop by itself after this long"
     )
-    parser.add_argument("--rules", action="append", metavar="FILE", help="judge by these instead of ours")
+    parser.add_argument(
+        "--rules",
+        action="append",
+        metavar="FILE",
+        help="judge by these instead of ours, and by what becomes of them while it runs; a folder is its *.yaml",
+    )
     parser.add_argument("--port", type=int, metavar="N", help="of the console (CITYWATCH_CONSOLE__PORT)")
     parser.add_argument("--no-console", dest="console", action="store_false", help="serve no page")
     only = parser.add_mutually_exclusive_group()
@@ -113,7 +118,7 @@ class Simulation:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.for_ is not None and args.for_ <= 0:
         raise UsageError(f"--for {args.for_:g}: write a number of seconds above 0")
-    rules = load.load(args.rules) if args.rules else load.default()
+    rules = publish.read(args.rules) if args.rules else load.default()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -125,6 +130,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         beside["simulator"] = simulation.words
     if page is not None:
         beside["console"] = page.words
+    if args.rules:
+        beside["watch over the rules"] = lambda _code: ["rules", "watch", *args.rules]
     told = _size(settings.data.dir / simulate.TRUTH)
     with World(settings, rules, clock="log", effective_from=now, stamp=now, beside=beside) as world:
         where = world.running
