@@ -73,10 +73,11 @@ class Proof(_Record):
 
     `used` is how many samples there were since the horizon, and `over` a hash over all of them. `minimal`: without any one
     of `samples` the occurrence would be another. `beside` are cited, and nothing depends on them. `seal` is a hash over all that
-    is said here, `log` the log that it was read from.
+    is said here; `log` and `partition` are where it was read.
     """
 
     log: str
+    partition: int = 0
     rules: Any
     version: int
     names: tuple[str, ...] = ()

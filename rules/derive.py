@@ -169,6 +169,7 @@ class Facts(NamedTuple):
     """What a proof says beside what was given: of which log, by which rule, what its samples' values are called."""
 
     log: str
+    partition: int
     rules: Any
     kind: str
     names: tuple[str, ...]
@@ -213,6 +214,7 @@ def _sealed(
     beside = [s for s in cited if s[:2] not in there]
     proof = Proof(
         log=facts.log,
+        partition=facts.partition,
         rules=facts.rules,
         version=given.version,
         names=facts.names,
@@ -241,7 +243,7 @@ def digest_of(samples: Iterable[Sample]) -> str:
 def seal_of(proof: Proof) -> str:
     """A hash over all that a proof says, whether it has just been made or was read back from JSON."""
     said = [
-        proof.log, proof.rules, proof.version, proof.names, micros(proof.since), micros(proof.clock),
+        proof.log, proof.partition, proof.rules, proof.version, proof.names, micros(proof.since), micros(proof.clock),
         None if proof.until is None else micros(proof.until), proof.state, proof.samples, proof.beside,
         proof.used, proof.minimal, proof.gone, proof.over,
     ]  # fmt: skip

@@ -272,7 +272,7 @@ class Judge:
         sensor = program.sensors.get(series.key)
         if sensor is not None:
             rules = rules | {"registry": {"sensors": [plain(sensor)]}}
-        facts = Facts(self.log_id, rules, program.rules[op.rule].rule.kind, self.names)
+        facts = Facts(self.log_id, self.partition, rules, program.rules[op.rule].rule.kind, self.names)
         return prove(facts, choices, op.episode, gone=op.op == "retract")
 
     def _signal(

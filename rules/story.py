@@ -146,6 +146,14 @@ class _Teller:
     def standing(self) -> Text | None:
         """How things stood when the proof begins."""
         seen = view(self.given.kind, self.given.state)
+        if seen.falling:
+            n = max(seen.falling, key=lambda level: seen.falling[level])
+            return say(
+                "Lúc này điều kiện hết {p} đã đạt; nếu còn như vậy đến {t} thì hết.",
+                "By now what ends {p} was met; over if it stays so until {t}.",
+                p=self._level(n),
+                t=self.when(seen.falling[n]),
+            )
         if seen.open is not None:
             return say(
                 "Lúc này đã báo động từ {t}.", "By now it had stood since {t}.", t=self.when(seen.open.start)
