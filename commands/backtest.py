@@ -182,6 +182,7 @@ def _figures(found: Report) -> Iterator[tuple[str, Any, Any]]:
         of_base, of_candidate = (sum(a.priority == priority for a in found.alarms[name]) for name in NAMES)
         if of_base or of_candidate:
             yield f"  {priority}", of_base, of_candidate
+    yield "suppressed by design", found.suppressed["base"], found.suppressed["candidate"]
     yield "an operator in 10 min, mean", round(base.mean, 2), round(candidate.mean, 2)
     yield "an operator in 10 min, worst", round(base.worst, 1), round(candidate.worst, 1)
     yield "minutes of flood", round(base.flood_minutes, 1), round(candidate.flood_minutes, 1)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
+from models import alarm as state
 from models.alarm import PRIORITIES, Priority
-from models.base import micros, moment
+from models.base import Micros, micros, moment
 from models.catalogue import event_of
+from rules.defined import compile_wide
 from rules.judge import Judge
+from rules.lifecycle import Plane
 from rules.program import compile_program
 from rules.score import Score, Span, Told, score
 from rules.spec import Absence, Baseline, Schedule
 from rules.terms import duration_text
+from rules.wide import Control
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from models.alarm import Signal
-    from models.base import Event, Micros
+    from models.base import Event
     from rules.score import Happened
     from rules.spec import RuleSet
 
@@ -126,32 +129,77 @@ class Load(NamedTuple):
 # --- judging ------------------------------------------------------------------------------------------------------------
 
 
+#: A record of the alarm plane's log, with its stamp. None: only time passes.
+Record = tuple[Micros, state.Signal | state.Mark | Control | None]
+
+
 @dataclass(slots=True)
 class _Side:
-    """One of the two sets: what it told so far, by alarm id, and when an operator heard of each.
+    """One of the two sets: what its judges said, and then what an operator was told of it.
 
-    `loud` are the moments at which there was a sound: also of what was taken back later.
+    `told` has the moment at which each alarm could first be known, `loud` those at which there was a sound: also of what was
+    taken back later. What was suppressed by design all the time was never told.
     """
 
     rules: RuleSet
-    standing: dict[str, Signal] = field(default_factory=dict)
+    signals: list[state.Signal] = field(default_factory=list)
+    standing: dict[str, state.Alarm] = field(default_factory=dict)
     told: dict[str, Micros] = field(default_factory=dict)
     loud: list[Micros] = field(default_factory=list)
 
-    def take(self, signals: Iterable[Signal]) -> None:
-        for signal in signals:
-            if signal.op == "retract":
-                self.standing.pop(signal.alarm_id, None)
-                continue
-            self.standing[signal.alarm_id] = signal
-            if not signal.held and signal.alarm_id not in self.told:
-                self.told[signal.alarm_id] = at = micros(signal.stamp)
-                if signal.priority != "advisory":
+    def settle(self, since: Micros, end: Micros) -> None:
+        """Put all that was said into one log, as the alarm plane has it, and keep what it made of it."""
+        plane, offsets = Plane("backtest"), count(1)
+        said = sorted(((micros(signal.stamp), signal) for signal in self.signals), key=_arrival)
+        self.signals = []
+        first: Record = (since, Control(since, compile_wide(self.rules, 0)))
+        for record in (first, *said, (end, None)):
+            for clock in _clocks(plane, record[0]):
+                self._take(plane, offsets, clock)
+            self._take(plane, offsets, record)
+
+    def _take(self, plane: Plane, offsets: Iterator[int], record: Record) -> None:
+        """One record, and then those that the rules over signals make of it."""
+        log = deque([record])
+        while log:
+            (stamp, said), offset = log.popleft(), next(offsets)
+            log += [(stamp, more) for more in plane.conclude(offset, stamp, said)]
+            self._heard(plane.step(offset, stamp, said))
+
+    def _heard(self, entries: Iterable[state.AlarmEvent]) -> None:
+        for entry in entries:
+            alarm = entry.alarm
+            self.standing[alarm.alarm_id] = alarm
+            calls = entry.type in ("raised", "released") and alarm.active and not alarm.suppressed
+            if calls and alarm.alarm_id not in self.told:
+                self.told[alarm.alarm_id] = at = micros(entry.at)
+                if alarm.priority != "advisory":
                     self.loud.append(at)
 
     def alarms(self) -> list[Alarm]:
-        found = [_alarm(s, self.told[s.alarm_id]) for s in self.standing.values() if not s.held]
-        return sorted(found, key=lambda a: (a.start, a.rule, a.labels))
+        found = [
+            _alarm(alarm, self.told[alarm.alarm_id])
+            for alarm in self.standing.values()
+            if alarm.alarm_id in self.told and not alarm.retracted
+        ]
+        return sorted(found, key=_when)
+
+    @property
+    def suppressed(self) -> list[state.Alarm]:
+        return [a for a in self.standing.values() if a.alarm_id not in self.told and not a.retracted]
+
+
+def _arrival(record: tuple[Micros, state.Signal]) -> tuple[Any, ...]:
+    stamp, signal = record
+    return stamp, signal.topic, signal.partition, signal.offset, signal.k
+
+
+def _clocks(plane: Plane, until: Micros) -> Iterator[Record]:
+    """The clock records that come before `until`: whoever owns the log writes one when something is due."""
+    last = -1
+    while (due := plane.wide.due()) is not None and last < due < until:
+        yield due, None
+        last = due
 
 
 @dataclass(slots=True)
@@ -161,6 +209,15 @@ class _Run:
     side: _Side
     judge: Judge
     offset: int = 0
+
+    def clock(self, stamp: Micros) -> None:
+        self.offset += 1
+        self.side.signals += self.judge.pass_by(self.offset, stamp)
+
+    def wait(self, until: Micros) -> None:
+        """Where nothing was recorded for a while, whoever owned the log would have written clocks: what is due acts then."""
+        while (due := self.judge.next_due) < until:
+            self.clock(due)
 
 
 class Backtest:
@@ -187,21 +244,26 @@ class Backtest:
 
     def event(self, topic: str, partition: int | None, stamp: Micros, event: Event, digest: int) -> None:
         for run in self._of(topic, partition, stamp):
+            judge = run.judge
+            if partition is None and judge.next_due < stamp:
+                run.wait(stamp)
             run.offset += 1
-            signals = run.judge.event(run.offset, stamp, event, digest)
+            signals = judge.event(run.offset, stamp, event, digest)
             if signals:
-                run.side.take(signals)
+                run.side.signals += signals
 
     def passed(self, topic: str, partition: int | None, stamp: Micros) -> None:
         """A record without an event: time passes."""
         for run in self._of(topic, partition, stamp):
-            run.offset += 1
-            run.side.take(run.judge.pass_by(run.offset, stamp))
+            run.wait(stamp)
+            run.clock(stamp)
 
     def end(self, at: Micros) -> None:
-        """Nothing more comes: the clock of every partition goes on to `at`."""
+        """Nothing more comes: the clock of every partition goes on to `at`, and alarms are made of what was said."""
         for topic, partition in list(self._runs):
             self.passed(topic, partition, at)
+        for side in self.sides.values():
+            side.settle(at if self.first is None else self.first, at)
 
     def counts(self) -> Counter[str]:
         """What became of the events: stored, late, duplicate, conflict. The same for both sets."""
@@ -211,7 +273,7 @@ class Backtest:
         return total
 
     def alarms(self, name: Name) -> list[Alarm]:
-        """The ledger of one of the sets."""
+        """The ledger of one of the sets, once `end` was said."""
         return self.sides[name].alarms()
 
     def _of(self, topic: str, partition: int | None, stamp: Micros) -> tuple[_Run, ...]:
@@ -226,20 +288,20 @@ class Backtest:
         self.first = since if self.first is None else min(self.first, since)
         for side in self.sides.values():
             judge = Judge(event, partition or 0, "backtest", self._grace, whole=partition is None)
-            side.take(judge.control(0, since, since, compile_program(side.rules, 0, event)))
+            side.signals += judge.control(0, since, since, compile_program(side.rules, 0, event))
             yield _Run(side, judge)
 
 
-def _alarm(signal: Signal, told: Micros) -> Alarm:
+def _alarm(found: state.Alarm, told: Micros) -> Alarm:
     return Alarm(
-        rule=signal.rule,
-        labels=tuple(sorted(signal.labels.items())),
-        start=micros(signal.start),
-        end=None if signal.end is None else micros(signal.end),
-        priority=signal.priority,
-        peak=signal.peak,
+        rule=found.rule,
+        labels=tuple(sorted(found.labels.items())),
+        start=micros(found.start),
+        end=None if found.end is None else micros(found.end),
+        priority=found.priority,
+        peak=found.peak,
         told=told,
-        id=signal.alarm_id,
+        id=found.alarm_id,
     )
 
 
@@ -350,6 +412,7 @@ class Report:
     difference: Difference
     alarms: dict[Name, list[Alarm]]
     loads: dict[Name, Load]
+    suppressed: dict[Name, int]
     scores: dict[Name, Score] | None
 
     @property
@@ -374,6 +437,7 @@ class Report:
         for name in get_args(Name):
             said[name] = {
                 **self.loads[name]._asdict(),
+                "suppressed": self.suppressed[name],
                 "by_priority": {p: sum(a.priority == p for a in self.alarms[name]) for p in PRIORITIES},
             }
             if self.scores is not None:
@@ -415,7 +479,8 @@ def report(
             happened, known = truth
             scores[name] = score(happened, map(_told, mine), _within(known, span))
     difference = compare(alarms["base"], alarms["candidate"])
-    return Report(span, difference, alarms, loads, scores if truth is not None else None)
+    suppressed = {name: len(side.suppressed) for name, side in backtest.sides.items()}
+    return Report(span, difference, alarms, loads, suppressed, scores if truth is not None else None)
 
 
 def _within(spans: Sequence[Span], bounds: Span) -> list[Span]:

@@ -99,7 +99,7 @@ class Judge:
         self.offset = -1
         self._said: dict[tuple[int, str], Any] = {}
         self._caught_up = -1  # the greatest offset of a restored bucket
-        self._next_due: Micros = INF
+        self.next_due: Micros = INF  # when time next acts by itself, or is at least to look whether it does
 
     # --- the log's records --------------------------------------------------------------------------------------
 
@@ -128,7 +128,7 @@ class Judge:
                     self._tell(bucket, series, ops, clock, offset, stamp, signals, cause)
                 else:
                     series.trim(clock - self._late, bucket.line)
-        if self.clock >= self._next_due or offset <= self._caught_up:
+        if self.clock >= self.next_due or offset <= self._caught_up:
             self._advance(offset, stamp, signals)
         return signals
 
@@ -185,7 +185,7 @@ class Judge:
 
     def _advance(self, offset: int, stamp: Micros, signals: list[Signal]) -> None:
         """Let every timer act that is due; each acts at its own due time, whatever record brought it."""
-        if self.clock < self._next_due and offset > self._caught_up:
+        if self.clock < self.next_due and offset > self._caught_up:
             return
         soonest = INF
         for number, bucket in enumerate(self._buckets):
@@ -205,7 +205,7 @@ class Judge:
                         self._remind(bucket, series)
             if bucket.heap and bucket.heap[0][0] < soonest:
                 soonest = bucket.heap[0][0]
-        self._next_due = soonest
+        self.next_due = soonest
 
     def _touch(self, bucket: _Bucket, series: Series, clock: Micros) -> list[Op]:
         """Bring a series to `clock`; what there is to tell of it."""
@@ -246,7 +246,7 @@ class Judge:
         if series.due < series.reminder:
             series.reminder = series.due
             heapq.heappush(bucket.heap, (series.due, series.key))
-            self._next_due = min(self._next_due, series.due)
+            self.next_due = min(self.next_due, series.due)
 
     def _new(self, bucket: _Bucket, key: str, clock: Micros) -> Series:
         horizon = clock - self._late

@@ -117,8 +117,10 @@ def test_a_changed_threshold_differs_as_it_does_when_computed_by_hand(seed, one,
         told = {(dict(a.labels)["segment_id"], a.start, a.end) for a in backtest.alarms(name)}
         assert told == ledger(events, below, 15, minutes * MINUTE, span.end)
     found = report(backtest, span).difference
-    old = ledger(events, one, 15, wait * MINUTE, span.end)
-    new = ledger(events, other, 15, waits * MINUTE, span.end)
+    old, new = (
+        {told for told in ledger(events, below, 15, minutes * MINUTE, span.end) if told[1] < span.end}
+        for below, minutes in ((one, wait), (other, waits))
+    )
     assert {(dict(p.base.labels)["segment_id"], p.base.start, p.base.end) for p in found.same} <= old & new
     assert len(found.same) + len(found.moved) + len(found.lost) == len(old)
     assert len(found.same) + len(found.moved) + len(found.new) == len(new)
@@ -216,6 +218,7 @@ def test_what_came_late_is_not_judged_and_the_log_decides_that():
     backtest.event(FLOW, 0, T0 + 10 * MINUTE, flow(1, "a", 10 * MINUTE, 30), 1)
     backtest.event(FLOW, 0, T0 + 10 * MINUTE, flow(2, "a", 9 * MINUTE, 5), 2)
     backtest.event(FLOW, 0, T0 + 10 * MINUTE, flow(3, "a", 5 * MINUTE, 5), 3)
+    backtest.end(backtest.last)
     assert backtest.counts() == {"stored": 2, "late": 1}
     assert len(backtest.alarms("base")) == 1
 
@@ -225,6 +228,24 @@ def test_so_much_of_the_past_must_be_known_as_the_rules_look_back():
     assert memory_us(ruleset(slow(for_="5m"))) == topic.late_us + 5 * MINUTE
     assert memory_us(ruleset()) == 0
     assert memory_us(load.default()) >= 14 * 1440 * MINUTE  # a baseline knows the same hour of earlier weeks
+
+
+def test_what_is_suppressed_by_design_is_told_to_nobody_and_counted():
+    """A gateway's sensors fall silent: the candidate knows that it is one gateway."""
+    silent = {
+        "id": "silent", "kind": "absence", "on": FLOW, "by": ["segment_id"], "misses": 3, "wait": "1m", "priority": "P4",
+    }  # fmt: skip
+    dead = {"id": "gateway-dead", "kind": "root", "of": ["silent"], "by": "gateway", "priority": "P2"}
+    known = [{"topic": FLOW, "key": f"s{n}", "every": "1m", "gateway": "g"} for n in range(5)]
+    base, candidate = ruleset(silent, sensors=known), ruleset(silent, sensors=known)
+    candidate = RuleSet.model_validate({**candidate.model_dump(by_alias=True), "wide": [dead]})
+    events = [flow(m * 5 + n, f"s{n}", m * MINUTE + n, 30) for m in range(5) for n in range(5)]
+    backtest, span = ran(base, candidate, events, until=20 * MINUTE)
+    found = report(backtest, span)
+    assert [a.rule for a in backtest.alarms("base")] == ["silent"] * 5
+    assert [a.rule for a in backtest.alarms("candidate")] == ["gateway-dead"]
+    assert (found.suppressed, found.loads["candidate"].alarms) == ({"base": 0, "candidate": 5}, 1)
+    assert (len(found.difference.lost), [a.rule for a in found.difference.new]) == (5, ["gateway-dead"])
 
 
 # --- an operator's load
