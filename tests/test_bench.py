@@ -109,3 +109,12 @@ def test_the_whole_bench_runs_on_the_embedded_broker(capsys, monkeypatch):
     for job in ("fetch", "decode", "judge bare", "judge ours", "store bare", "store ours", "held_bytes"):
         assert job in said
     assert Counter(said)["\n"] > 20
+
+
+def test_the_backtest_bench_judges_everything_twice_and_its_candidate_tells_the_jams_sooner():
+    from bench import backtest  # noqa: PLC0415 - the name is a common one
+
+    found = backtest.measure(minutes=12, sensors=100)
+    assert (found["records"], found["recorded_s"]) == (7_200, 720)
+    assert found["moved"] == 2  # of a hundred detectors two stand in a jam
+    assert found["times_real_time"] > 0
