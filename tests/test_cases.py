@@ -35,6 +35,7 @@ def _alarms(found):
     sensors = tuple(s for s in rules.registry.sensors if (s.topic, s.key) in heard)
     rules = rules.model_copy(update={"registry": Registry(sensors=sensors)})
     intervals = interval_judge(rules, found, found[-1].at, since=found[0].at)
+    quiet = {rule.id for rule in rules.rules if not rule.tell}
     return [
         {
             "rule": i.rule,
@@ -44,6 +45,7 @@ def _alarms(found):
             "priority": i.priority,
         }
         for i in sorted(intervals, key=lambda i: (i.start_us, i.rule, i.labels))
+        if i.rule not in quiet
     ]
 
 

@@ -105,6 +105,7 @@ def test_make_without_a_target_tells_each_target_in_one_line():
         "test-slow",
         "check",
         "bench",
+        "prove",
         "generate",
         "clean",
     ]

@@ -92,7 +92,7 @@ def test_the_allowance_is_that_of_the_strictest_absence_rule_of_the_topic():
     minute = 60 * SECOND
     assert allowance_us(minute, rules.of("city.traffic.flow.v1")) == 10 * minute
     assert allowance_us(minute, rules.of("city.environment.water.v1")) == 120 * minute, "after, not misses"
-    assert allowance_us(minute, rules.of("city.school.room_air.v1")) == MISSES * minute, "no rule says"
+    assert allowance_us(minute, rules.of("city.traffic.travel_time.v1")) == MISSES * minute, "no rule says"
     assert allowance_us(SECOND, ()) == LEAST_US
 
 
