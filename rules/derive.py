@@ -18,13 +18,14 @@ from models.alarm import Proof
 from models.base import micros, moment
 from models.catalogue import event_of
 from rules.calendar import INF
+from rules.least import Search
 from rules.machine import DIGEST, ID, REVISION, VALUES, Episode, T
 from rules.program import compile_program
 from rules.spec import RuleSet
 from rules.terms import names_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pydantic import BaseModel
 
@@ -90,59 +91,35 @@ def same(one: Episode, other: Episode) -> bool:
 # --- the least set ------------------------------------------------------------------------------------------------------
 
 
-class _Search:
-    """Looks for samples that give an episode, and counts what it folds."""
+def least(given: Given, wanted: Episode) -> list[Sample] | None:
+    """Samples without any one of which the episode is another; None where they take too long to find."""
 
-    def __init__(self, given: Given, wanted: Episode) -> None:
-        self.given, self.wanted, self.left = given, wanted, MOST_FOLDED
+    def gives(samples: Sequence[Sample]) -> bool:
+        return any(same(e, wanted) for e in episodes(given, samples))
 
-    def gives(self, samples: Sequence[Sample]) -> bool:
-        self.left -= len(samples)
-        return any(same(e, self.wanted) for e in episodes(self.given, samples))
+    named = {s[:2] for s in wanted.evidence}
+    search = Search(gives, MOST_FOLDED)
+    tries: tuple[Callable[[], list[Sample]], ...] = (
+        list,
+        lambda: [s for s in given.samples if s[:2] in named],  # mostly enough
+        lambda: _moving(given),
+    )
+    found = next((few for look in tries if search.gives(few := look())), None)
+    return None if found is None else search.least(found)
 
-    def least(self) -> list[Sample] | None:
-        """A set without any one of which the episode is another; None where that takes too long to find."""
-        found = next((few for look in (list, self._own, self._moving) if self.gives(few := look())), None)
-        if not found:
-            return found
-        size = len(found) // 2
-        while size:
-            before = len(found)
-            found = self._without(found, size)
-            if self.left < 0:
-                return None
-            if size > 1:
-                size //= 2
-            elif len(found) == before:
-                break  # each of them has been left out in vain
-        return found
 
-    def _own(self) -> list[Sample]:
-        """What the episode itself names as its evidence: mostly enough."""
-        cited = {s[:2] for s in self.wanted.evidence}
-        return [s for s in self.given.samples if s[:2] in cited]
-
-    def _without(self, found: list[Sample], size: int) -> list[Sample]:
-        """Leave out as many runs of `size` samples as can be spared, the last first."""
-        for at in range((len(found) - 1) // size * size, -1, -size):
-            fewer = found[:at] + found[at + size :]
-            if self.left >= 0 and self.gives(fewer):
-                found = fewer
-        return found
-
-    def _moving(self) -> list[Sample]:
-        """The samples that make the state another: the others say nothing of this rule."""
-        kind, state, closed = self.given.kind, self.given.state, list[Episode]()
-        found = []
-        self.left -= len(self.given.samples)
-        for sample in self.given.samples:
-            if kind.due(state) <= sample[T]:
-                state = kind.expire(state, sample[T], closed)
-            before, ended = state, len(closed)
-            state = fed(kind, state, sample, closed)
-            if state is not before and (state != before or len(closed) > ended):
-                found.append(sample)
-        return found
+def _moving(given: Given) -> list[Sample]:
+    """The samples that make the state another: the others say nothing of this rule."""
+    kind, state, closed = given.kind, given.state, list[Episode]()
+    found = []
+    for sample in given.samples:
+        if kind.due(state) <= sample[T]:
+            state = kind.expire(state, sample[T], closed)
+        before, ended = state, len(closed)
+        state = fed(kind, state, sample, closed)
+        if state is not before and (state != before or len(closed) > ended):
+            found.append(sample)
+    return found
 
 
 def _last(given: Given, upto: Micros) -> Given:
@@ -192,12 +169,12 @@ def prove(facts: Facts, choices: Sequence[Given], episode: Episode, *, gone: boo
         given = next((g for g in reversed(choices) if any(same(e, episode) for e in episodes(g))), given)
     if given.until < INF and episode.end != given.until:
         given = given._replace(clock=min(given.clock, given.until - 1), until=INF)
-    least = None if facts.kind in NO_MINIMUM else _Search(given, episode).least()
-    if least is None:
+    fewest = None if facts.kind in NO_MINIMUM else least(given, episode)
+    if fewest is None:
         few = _last(given, given.clock if episode.end is None else episode.end)
     else:
-        few = given._replace(samples=least)
-    return _sealed(facts, few, used, minimal=least is not None, cited=episode.evidence)
+        few = given._replace(samples=fewest)
+    return _sealed(facts, few, used, minimal=fewest is not None, cited=episode.evidence)
 
 
 def _sealed(
@@ -234,9 +211,13 @@ def _sealed(
 
 def digest_of(samples: Iterable[Sample]) -> str:
     """A hash over samples: which they were, and that they were these."""
+    return hash_of(f"{s[T]}/{s[ID]}/{s[REVISION]}/{s[DIGEST]}" for s in samples)
+
+
+def hash_of(lines: Iterable[str]) -> str:
     found = blake2b(digest_size=16)
-    for s in samples:
-        found.update(f"{s[T]}/{s[ID]}/{s[REVISION]}/{s[DIGEST]}\n".encode())
+    for line in lines:
+        found.update(f"{line}\n".encode())
     return found.hexdigest()
 
 

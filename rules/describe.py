@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rules import spec
-from rules.words import condition, field_name, glued, number, say
+from rules.situations import Area, Correlate, Inhibit, Root
+from rules.words import condition, field_name, glued, joined, number, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from models.alarm import Text
+    from rules.situations import AnyWide
 
 
 def conditions(rule: spec.AnyRule) -> Iterator[Text]:
@@ -122,3 +124,62 @@ def _happening(rule: spec.Happening) -> Text:
 
 def _kept(text: str | None, us: int) -> Text | None:
     return say(" suốt {x}", " for {x}", x=text) if us else None
+
+
+# --- over signals -------------------------------------------------------------------------------------------------------
+
+_GROUPS = {
+    "ward": say("phường", "ward"),
+    "site": say("địa điểm", "site"),
+    "gateway": say("bộ tập trung", "gateway"),
+    "feed": say("luồng dữ liệu", "feed"),
+}
+
+
+def together(rule: AnyWide) -> Text:
+    """What a rule over signals waits for."""
+    match rule:
+        case Correlate():
+            what = (
+                say("{n} loại báo động khác nhau", "{n} different kinds of alarms", n=rule.classes)
+                if rule.classes
+                else say("báo động ở {n} nơi", "alarms of {n} subjects", n=rule.count)
+            )
+            return say(
+                "{p}: {what} trong vòng {within} và {window}; hết khi tất cả đã hết.",
+                "{p}: {what} within {within} and {window} of the first; over when all of them are.",
+                p=rule.priority,
+                what=what,
+                within=rule.within,
+                window=rule.window,
+            )
+        case Area() | Root():
+            by = (rule.by,) if isinstance(rule.by, str) else rule.by
+            share = (
+                say(
+                    " và {x} % số thiết bị đã đăng ký",
+                    " and {x} % of those registered",
+                    x=round(100 * rule.share),
+                )
+                if rule.share
+                else None
+            )
+            return glued(
+                say(
+                    "{p}: từ {n} báo động cùng lúc trong một {by}",
+                    "{p}: alarms of {n} or more at once in one {by}",
+                    p=rule.priority,
+                    n=rule.least,
+                    by=joined([_GROUPS[g] for g in by], "/"),
+                ),
+                share,
+                say("; hết khi còn ít hơn", "; over when there are fewer"),
+                _kept(rule.keep, rule.keep_us),
+            )
+        case Inhibit():
+            return say(
+                "Khi có {source} thì che {target}.",
+                "While {source} stands, {target} is suppressed.",
+                source=", ".join(rule.source),
+                target=", ".join(rule.target),
+            )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 from models.alarm import PRIORITIES
 from models.base import micros
 from rules.derive import NotDerivableError, cited, fold, given_of, rule_of, same, seal_of
+from rules.derive_wide import is_wide, members_of, situations
+from rules.derive_wide import rule_of as defined_of
 from rules.machine import ID, OFFSET, VALUES, Episode, T
 from rules.words import clock, say
 
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from models.alarm import Alarm, Evidence, Proof, Text
+    from rules.defined import Defined
     from rules.machine import Sample
+    from rules.terms import Said
 
 
 def derive(alarm: Alarm) -> list[Text]:
@@ -27,11 +31,15 @@ def derive(alarm: Alarm) -> list[Text]:
             say("Niêm phong không khớp: chứng cứ đã bị sửa.", "The seal does not fit: the proof was altered.")
         ]
     try:
-        given = given_of(proof, "/".join(alarm.labels.values()))
-        found = _held(fold(given), proof)
+        return _of_alarms(alarm, proof) if is_wide(proof) else _of_events(alarm, proof)
     except NotDerivableError as error:
         return [say("Không suy ra lại được: {why}", "It cannot be derived again: {why}", why=str(error))]
-    wrong = [*_misnamed(alarm, proof), *_cited_wrongly(alarm, proof)]
+
+
+def _of_events(alarm: Alarm, proof: Proof) -> list[Text]:
+    given = given_of(proof, "/".join(alarm.labels.values()))
+    found = _held(fold(given), proof)
+    wrong = [*_misnamed(alarm, rule_of(proof)), *_cited_wrongly(alarm, proof)]
     if proof.gone:
         if any(e.start == micros(alarm.start) for e in found):
             wrong.append(
@@ -39,6 +47,35 @@ def derive(alarm: Alarm) -> list[Text]:
             )
         return wrong
     return [*wrong, *_differences(_episode_of(alarm), found, ended=alarm.closed_by is not None)]
+
+
+def _of_alarms(alarm: Alarm, proof: Proof) -> list[Text]:
+    """The same of a rule over signals: its events are other alarms."""
+    rule, members = defined_of(proof), members_of(proof)
+    found = [
+        Episode(s.start, s.end, rank_of(rule), float(s.peak), (), s.held)
+        for s in situations(rule, members, micros(proof.clock))
+        if dict(s.labels) == alarm.labels
+    ]
+    there = {f"{m.fingerprint}/{m.start}": m for m in members_of(proof, beside=True)}
+    wrong = list(_misnamed(alarm, rule.rule))
+    for event in alarm.evidence:
+        member = there.get(event.event_id)
+        if member is None or (event.offset, event.values.get("alarm_id")) != (member.offset, member.alarm_id):
+            wrong.append(_stranger(event))
+    return [*wrong, *_differences(_episode_of(alarm), found, ended=alarm.closed_by is not None)]
+
+
+def rank_of(rule: Defined) -> int:
+    return PRIORITIES.index(rule.rule.priorities[0])
+
+
+def _stranger(event: Evidence) -> Text:
+    return say(
+        "Sự kiện {id} không phải sự kiện đã dùng để suy ra.",
+        "The event {id} is not the one that it was derived from.",
+        id=event.event_id,
+    )
 
 
 def _held(found: list[Episode], proof: Proof) -> list[Episode]:
@@ -94,8 +131,7 @@ def _part(name: str, x: Any) -> str:
     return clock(int(x)) if name in ("start", "end") else repr(x)
 
 
-def _misnamed(alarm: Alarm, proof: Proof) -> Iterator[Text]:
-    rule = rule_of(proof)
+def _misnamed(alarm: Alarm, rule: Said) -> Iterator[Text]:
     for what, told, found in (
         (say("luật", "rule"), alarm.rule, rule.id),
         (say("tiêu đề", "title"), alarm.title.vi, rule.title.vi),
@@ -118,11 +154,7 @@ def _cited_wrongly(alarm: Alarm, proof: Proof) -> Iterator[Text]:
     for event in alarm.evidence:
         sample = there.get(event.event_id)
         if sample is None or event.topic != topic or not _is(event, sample, proof.names):
-            yield say(
-                "Sự kiện {id} không phải sự kiện đã dùng để suy ra.",
-                "The event {id} is not the one that it was derived from.",
-                id=event.event_id,
-            )
+            yield _stranger(event)
 
 
 def _is(event: Evidence, sample: Sample, names: Sequence[str]) -> bool:

@@ -9,7 +9,9 @@ from models.base import micros
 from rules import spec
 from rules.calendar import INF
 from rules.derive import NotDerivableError, cited, given_of, rule_of
-from rules.describe import conditions
+from rules.derive_wide import is_wide, members_of
+from rules.derive_wide import rule_of as defined_of
+from rules.describe import conditions, together
 from rules.machine import ID, VALUES, Scheduled, T
 from rules.trace import steps, view
 from rules.words import clock, duration, glued, joined, number, say, values
@@ -43,6 +45,8 @@ def story(alarm: Alarm, history: Iterable[AlarmEvent] = ()) -> list[Line]:
     if alarm.proof is None:
         return told
     try:
+        if is_wide(alarm.proof):
+            return [*_situation(alarm, alarm.proof), *told, *_proof(alarm.proof)]
         rule, seen = rule_of(alarm.proof), _seen(alarm, proofs_of(alarm, entries))
     except NotDerivableError:
         return told  # `derive` says why
@@ -285,6 +289,44 @@ def _read(rule: spec.AnyRule) -> list[str]:
     return [n for n in rule.names if n in read and n not in rule.derived and n not in rule.by]
 
 
+# --- what several alarms mean together ----------------------------------------------------------------------------------
+
+
+def _situation(alarm: Alarm, proof: Proof) -> Iterator[Line]:
+    """The rule over signals, and the alarms that it looked at: when each began and ended, and when it was a situation."""
+    rule = defined_of(proof).rule
+    named = say(
+        "Luật {id} (phiên bản {version}): {title}.",
+        "Rule {id} (version {version}): {title}.",
+        id=rule.id,
+        version=proof.version,
+        title=rule.title,
+    )
+    yield Line(None, "rule", named)
+    yield Line(None, "rule", together(rule))
+    lines: list[Line] = []
+    for member in members_of(proof):
+        name = say(
+            "{rule} ({labels})",
+            "{rule} ({labels})",
+            rule=member.rule,
+            labels=", ".join(v for _, v in member.labels),
+        )
+        lines.append(Line(member.start, "seen", glued(say("báo động {x}", "alarm {x}", x=name))))
+        if member.end is not None:
+            lines.append(Line(member.end, "seen", glued(say("hết {x}", "over: {x}", x=name))))
+    lines.append(
+        Line(
+            micros(alarm.start),
+            "time",
+            glued(say("đủ điều kiện: báo động {p}", "that is enough: {p} alarm", p=alarm.priority)),
+        )
+    )
+    if alarm.end is not None:
+        lines.append(Line(micros(alarm.end), "time", glued(say("hết", "over"))))
+    yield from sorted(lines, key=lambda line: line.at or 0)
+
+
 # --- what was told ------------------------------------------------------------------------------------------------------
 
 _TYPES: Mapping[str, Text] = {
@@ -381,7 +423,7 @@ def cause(text: str | None) -> Text | None:
 
 
 def _proof(proof: Proof) -> Iterator[Line]:
-    carried = len(cited(proof))
+    carried = len(proof.samples) if is_wide(proof) else len(cited(proof))
     if proof.minimal:
         rests = say(
             "Suy ra từ {n} (thiếu một sự kiện là khác) trong {used} sự kiện đã xét kể từ {t}",
