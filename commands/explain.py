@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import zlib
 from collections import Counter
-from contextlib import closing
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from commands.cited import check, events_of
 from commands.output import UsageError, clean, option_json, print_json, teach, tell
 from commands.reach import ask, broker_if_any
 from models.alarm import Alarm, AlarmEvent, Text
-from models.base import Micros, moment
-from models.catalogue import ALARM_EVENT, ALARM_STATE, topics
-from rules.derive import NotDerivableError, cited, rule_of
+from models.base import moment
+from models.catalogue import ALARM_EVENT, ALARM_STATE
 from rules.explain import derive
-from rules.machine import DIGEST, ID, OFFSET, VALUES, T
-from rules.story import proofs_of, story
+from rules.story import story
 from rules.words import LANGS, clock, say
-from sinks.contract import Query, StoreError, Unavailable
-from sinks.open import may_hold
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from commands.cited import Checked, Result, Where
     from commands.reach import Broker
     from rules.story import Line
     from rules.words import Lang
     from settings import Settings
-    from sinks.contract import Row, Store
+    from sinks.contract import Store
 
 ABOUT = """\
 Why there is an alarm. It is derived again from its own record: the rule, its state and the events that it carries, so
@@ -46,34 +41,6 @@ EXAMPLES = """\
   citywatch explain 0b7c3a52-6d5e-5d5b-9a4f-6d0a3f1c7e21
   citywatch explain 0b7c3a52-6d5e-5d5b-9a4f-6d0a3f1c7e21 --lang vi
   citywatch alarms --json | jq -r '.[].alarm_id' | xargs -n1 citywatch explain --json"""
-
-Where = Literal["log", "store", "nowhere"]
-#: forgotten: nothing is kept that far back; unknown: there was nobody to ask.
-Result = Literal["same", "altered", "removed", "forgotten", "unknown"]
-
-_WAIT_MS = 2000
-
-
-class Cited(NamedTuple):
-    """An event that an alarm rests on, as the alarm has it."""
-
-    log: str
-    topic: str
-    partition: int
-    offset: int
-    event_id: str
-    observed_at: Micros
-    digest: int
-    values: Mapping[str, Any]
-
-
-class Checked(NamedTuple):
-    """What became of comparing an event with what is kept; `detail` says what differs."""
-
-    event: Cited
-    where: Where
-    result: Result
-    detail: str = ""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -158,158 +125,6 @@ def _from_store(settings: Settings, alarm_id: str) -> tuple[Alarm, list[AlarmEve
         raise UsageError(
             f"the alarm {alarm_id} in the store cannot be read: {error.errors()[0]['msg']}"
         ) from None
-
-
-# --- comparing its events -----------------------------------------------------------------------------------------------
-
-
-def events_of(alarm: Alarm, history: Iterable[AlarmEvent]) -> list[Cited]:
-    """Every event that the story rests on, each once."""
-    found = {}
-    for proof in proofs_of(alarm, history):
-        try:
-            topic = rule_of(proof).on
-        except NotDerivableError:
-            continue  # `derive` says why
-        for sample in cited(proof):
-            values = dict(zip(proof.names, sample[VALUES], strict=True))
-            event = Cited(
-                proof.log,
-                topic,
-                proof.partition,
-                sample[OFFSET],
-                sample[ID],
-                sample[T],
-                sample[DIGEST],
-                values,
-            )
-            found[event.offset, event.event_id, event.digest] = event
-    return [found[key] for key in sorted(found)]
-
-
-def check(events: Sequence[Cited], settings: Settings) -> list[Checked]:
-    """Each event compared with the log; what that cannot say, with the store."""
-    found = [
-        log or Checked(e, "nowhere", "unknown")
-        for e, log in zip(events, _in_log(events, settings), strict=True)
-    ]
-    left = [n for n, c in enumerate(found) if c.result in ("forgotten", "unknown")]
-    if left and may_hold(settings):
-        try:
-            stored = ask(settings, lambda store: _in_store(store, [events[n] for n in left]))
-        except (StoreError, Unavailable) as error:
-            tell(f"the store cannot be asked: {error}")
-            return found
-        for n, said in zip(left, stored, strict=True):
-            if said.result != "forgotten" or found[n].result == "unknown":
-                found[n] = said
-    return found
-
-
-def _in_log(events: Sequence[Cited], settings: Settings) -> list[Checked | None]:
-    """What the log of what runs says of each; None: it is not the log that they are from, or it does not answer."""
-    place = broker_if_any(settings)
-    if place is None or not events:
-        return [None] * len(events)
-    from bus import clients  # noqa: PLC0415 - Kafka's clients take half a second to import
-
-    try:
-        current = _log_id(place, settings)
-        return [_at(place, event) if event.log == current else None for event in events]
-    except clients.UnreachableError as error:
-        tell(f"the log cannot be asked: {error}")
-        return [None] * len(events)
-
-
-def _log_id(place: Broker, settings: Settings) -> str | None:
-    """The id of the log of what runs; None where nobody knows it."""
-    from commands.world import running  # noqa: PLC0415 - as above
-
-    there = running(settings.data.dir)
-    if there is not None and there.bootstrap == place.bootstrap:
-        return there.log_id
-    if settings.kafka.log_id is not None:
-        return settings.kafka.log_id
-    from bus import clients  # noqa: PLC0415 - as above
-
-    try:
-        known = clients.log_id(place.bootstrap)
-    except LookupError:
-        return None
-    return f"{known}/{place.prefix.rstrip('.')}" if place.prefix else known
-
-
-def _at(place: Broker, event: Cited) -> Checked:
-    """What stands at an event's place in the log now."""
-    from kafka import TopicPartition  # noqa: PLC0415 - as above
-
-    from bus import clients  # noqa: PLC0415 - as above
-
-    at = TopicPartition(clients.name(place.prefix, event.topic), event.partition)
-    with closing(clients.consumer(place.bootstrap, max_poll_records=1)) as reader:
-        reader.assign([at])
-        if event.offset < reader.beginning_offsets([at])[at]:
-            return Checked(event, "log", "forgotten")
-        if event.offset >= reader.end_offsets([at])[at]:
-            return Checked(event, "log", "removed", "the log ends before it")
-        reader.seek(at, event.offset)
-        found = next(iter(reader.poll(_WAIT_MS).get(at, ())), None)
-    return compared(event, None if found is None else (found.offset, found.value))
-
-
-def compared(event: Cited, found: tuple[int, bytes | None] | None) -> Checked:
-    """The event against (offset, bytes) of the record that stands at its place."""
-    if found is None or found[0] != event.offset:
-        return Checked(event, "log", "removed", "no record stands at its place")
-    if zlib.crc32(found[1] or b"") == event.digest:
-        return Checked(event, "log", "same")
-    try:
-        said = json.loads(found[1] or b"null")
-        id_ = said.get("event_id") if isinstance(said, dict) else None
-    except ValueError:
-        id_ = None
-    if id_ == event.event_id:
-        return Checked(event, "log", "altered", "its bytes are others")
-    return Checked(event, "log", "altered", f"another record stands at its place: {id_ or 'no event'}")
-
-
-async def _in_store(store: Store, events: Sequence[Cited]) -> list[Checked]:
-    return [await _point(store, event) for event in events]
-
-
-async def _point(store: Store, event: Cited) -> Checked:
-    """What the store has of an event: its fields at its time. Its id it keeps only of what is no sample."""
-    topic = topics()[event.topic]
-    series = topic.kind == "samples"
-    where = tuple(
-        (n, str(event.values[n])) for n in topic.series if series and event.values.get(n) is not None
-    )
-    at = event.observed_at
-    rows = await store.read(Query(topic.measurement, where=where, from_=at, to=at + 1))
-    mine = [row for row in rows if series or row.fields.get("event_id") == event.event_id]
-    if not mine:
-        older = await store.read(Query(topic.measurement, to=at, limit=1))
-        if older:
-            return Checked(event, "store", "removed", "the store has older points, and not this one")
-        return Checked(event, "store", "forgotten")
-    differ = [_differs(event, row) for row in mine]
-    wrong = next((d for d in differ if d), "") if all(differ) else ""
-    return Checked(event, "store", "altered" if wrong else "same", wrong)
-
-
-def _differs(event: Cited, row: Row) -> str:
-    """The first field of a point that is not as the event had it; nothing where all are."""
-    from streams.domain import domains  # noqa: PLC0415 - Faust is not needed to tell a story
-
-    for name in domains()[event.topic].fields:
-        had, has = event.values.get(name), row.fields.get(name)
-        if _stored(had) != _stored(has):
-            return f"{name} is {has}, and was {had}"
-    return ""
-
-
-def _stored(x: Any) -> Any:
-    return float(x) if isinstance(x, int) and not isinstance(x, bool) else x
 
 
 # --- telling ------------------------------------------------------------------------------------------------------------
