@@ -29,7 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ledger": ("commands.ledger", "whether everything that came in is accounted for"),
     "rejected": ("commands.rejected", "what was no valid event: list, show, send again"),
     "tail": ("commands.tail", "print the records of a topic as they come"),
-    "rules": ("commands.rules", "the rules in force: list, lint, test"),
+    "rules": (
+        "commands.rules",
+        "the rules: list, lint, test, try on what was recorded, put in force, take back",
+    ),
     "topics": ("commands.topics", "the topics: list them, compare with the broker, put it right"),
     "schemas": ("commands.schemas", "the contracts for subscribers: write them, check them"),
     "console": ("commands.console", "the operations centre's page and its API"),

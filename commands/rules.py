@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rules
 from commands import backtest, reload
@@ -56,24 +56,30 @@ def _files(args: argparse.Namespace) -> list[Path]:
 
 def show(args: argparse.Namespace, _: Settings) -> int:
     loaded = read(_files(args))
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "rule": rule.id,
             "kind": rule.kind,
-            "on": rule.on,
+            "on": getattr(rule, "on", None),  # None: over signals
             "priorities": list(rule.priorities),
             "title": rule.title.model_dump(),
             "file": loaded.where[rule.id].file,
             "line": loaded.where[rule.id].line,
         }
-        for rule in loaded.rules.rules
+        for rule in (*loaded.rules.rules, *loaded.rules.wide)
     ]
     if args.json:
         print_json(found)
     else:
         rows = [
-            (rule.id, rule.kind, rule.on, " ".join(rule.priorities), rule.title.en)
-            for rule in loaded.rules.rules
+            (
+                one["rule"],
+                one["kind"],
+                one["on"] or "signals",
+                " ".join(one["priorities"]),
+                one["title"]["en"],
+            )
+            for one in found
         ]
         print(table(("rule", "kind", "on", "priorities", "title"), rows))
     return 0
@@ -89,7 +95,9 @@ def lint(args: argparse.Namespace, _: Settings) -> int:
     for finding in [] if args.json else findings:
         print(finding)
     serious = sum(not finding.note for finding in findings)
-    tell(f"{len(loaded.rules.rules)} rules, {serious or 'no'} finding{'' if serious == 1 else 's'}")
+    tell(
+        f"{len(loaded.rules.rules) + len(loaded.rules.wide)} rules, {serious or 'no'} finding{'' if serious == 1 else 's'}"
+    )
     return 1 if serious else 0
 
 
