@@ -2,12 +2,16 @@
 
 import json
 import random
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from cli_world import FLOW, city  # noqa: F401 - a fixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_up import ROOT, environ
 
 from bus import clients, headers, topics
 from bus.embedded import EmbeddedBroker
@@ -21,6 +25,7 @@ from rules.spec import RuleSet
 
 MINUTE = 60_000_000
 T0 = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
+SHIPPED = Path(load.__file__).parent
 
 
 def slow(below=10, clear=20, for_="2m", priority="P3", **more):
@@ -419,3 +424,23 @@ def test_over_a_log_it_reads_what_was_fed_and_writes_nothing_anywhere(city, reco
         assert (said["events"]["stored"], len(said["lost"])) == (20, 1)
         assert clients.end_offsets(broker.bootstrap, everything) == before
     assert not (recording / "store.sqlite").exists()
+
+
+@pytest.mark.slow
+def test_the_rules_in_force_over_what_the_store_kept_tell_what_the_city_told(city):  # noqa: F811
+    words = ["simulate", "--own", "--for", "3600", "--start", "2026-11-25T07:30", "--data", str(city.folder)]
+    subprocess.run(
+        [sys.executable, "-m", "cli", *words],
+        cwd=ROOT,
+        env=environ(),
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    told = [a for a in city("alarms", "--all", "--json").json() if not a["retracted"]]
+    said = city("rules", "backtest", "--rules", str(SHIPPED), "--json").json()
+    assert told
+    assert said["empty"]
+    assert said["same"] == len(told)
+    for priority, n in said["base"]["by_priority"].items():
+        assert n == sum(a["priority"] == priority for a in told)
