@@ -41,6 +41,10 @@ FEW = 40
 MOST_FOLDED = 5_000
 
 
+#: What folding a state raises that is none.
+DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError)
+
+
 class NotDerivableError(ValueError):
     """This proof cannot be folded here: it is for another version of citywatch, or it is damaged."""
 
@@ -143,13 +147,12 @@ def _last(given: Given, upto: Micros) -> Given:
 
 
 class Facts(NamedTuple):
-    """What a proof says beside what was given: of which log, by which rule, what its samples' values are called."""
+    """What a proof says beside what was given: of which log, what its samples' values are called, the rule of a version."""
 
     log: str
     partition: int
-    rules: Any
-    kind: str
     names: tuple[str, ...]
+    rules_of: Callable[[int], Any]
 
 
 def prove(facts: Facts, choices: Sequence[Given], episode: Episode, *, gone: bool = False) -> Proof:
@@ -169,7 +172,8 @@ def prove(facts: Facts, choices: Sequence[Given], episode: Episode, *, gone: boo
         given = next((g for g in reversed(choices) if any(same(e, episode) for e in episodes(g))), given)
     if given.until < INF and episode.end != given.until:
         given = given._replace(clock=min(given.clock, given.until - 1), until=INF)
-    fewest = None if facts.kind in NO_MINIMUM else least(given, episode)
+    kind = facts.rules_of(given.version)["rules"][0]["kind"]
+    fewest = None if kind in NO_MINIMUM else least(given, episode)
     if fewest is None:
         few = _last(given, given.clock if episode.end is None else episode.end)
     else:
@@ -192,7 +196,7 @@ def _sealed(
     proof = Proof(
         log=facts.log,
         partition=facts.partition,
-        rules=facts.rules,
+        rules=facts.rules_of(given.version),
         version=given.version,
         names=facts.names,
         since=moment(given.since),
@@ -264,7 +268,7 @@ def given_of(proof: Proof, key: str) -> Given:
             until=INF if proof.until is None else micros(proof.until),
             version=proof.version,
         )
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+    except DAMAGE as error:
         raise NotDerivableError(f"the proof cannot be read: {error}") from error
 
 
@@ -272,17 +276,20 @@ def fold(given: Given) -> list[Episode]:
     """As `episodes`, of what came from outside. Raises NotDerivableError."""
     try:
         return episodes(given)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except DAMAGE as error:
         raise NotDerivableError(f"the proof cannot be folded: {type(error).__name__}: {error}") from error
 
 
 def cited(proof: Proof) -> list[Sample]:
-    """Every sample that a proof carries, each once, in the order of the fold."""
-    found = {
-        (s[T], s[ID], s[REVISION], s[DIGEST]): _tuples(s)
-        for s in (*samples_in(proof.state), *proof.samples, *proof.beside)
-    }
-    return [found[key] for key in sorted(found)]
+    """Every sample that a proof carries, each once, in the order of the fold. Raises NotDerivableError."""
+    try:
+        found = {
+            (s[T], s[ID], s[REVISION], s[DIGEST]): _tuples(s)
+            for s in (*samples_in(proof.state), *proof.samples, *proof.beside)
+        }
+        return [found[key] for key in sorted(found)]
+    except DAMAGE as error:
+        raise NotDerivableError(f"the samples of the proof cannot be read: {error}") from error
 
 
 def samples_in(state: Any) -> Iterator[Any]:

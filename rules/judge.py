@@ -265,15 +265,20 @@ class Judge:
         choices = series.given(op.rule, since, clock, bucket.line)
         if not choices:
             return None
-        program = self.programs[choices[-1].version]
-        rules = self._said.get((program.version, op.rule))
-        if rules is None:
-            rules = self._said[program.version, op.rule] = plain(program.alone(op.rule, ""))
-        sensor = program.sensors.get(series.key)
-        if sensor is not None:
-            rules = rules | {"registry": {"sensors": [plain(sensor)]}}
-        facts = Facts(self.log_id, self.partition, rules, program.rules[op.rule].rule.kind, self.names)
+
+        def rules_of(version: int) -> Any:
+            return self._itself(self.programs[version], op.rule, series.key)
+
+        facts = Facts(self.log_id, self.partition, self.names, rules_of)
         return prove(facts, choices, op.episode, gone=op.op == "retract")
+
+    def _itself(self, program: Program, rule: str, key: str) -> Any:
+        """A rule by itself, as JSON, with what it needs and what the registry says of the subject."""
+        said = self._said.get((program.version, rule))
+        if said is None:
+            said = self._said[program.version, rule] = plain(program.alone(rule, ""))
+        sensor = program.sensors.get(key)
+        return said if sensor is None else said | {"registry": {"sensors": [plain(sensor)]}}
 
     def _signal(
         self,

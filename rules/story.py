@@ -8,7 +8,7 @@ from models.alarm import PRIORITIES
 from models.base import micros
 from rules import spec
 from rules.calendar import INF
-from rules.derive import NotDerivableError, cited, given_of, rule_of
+from rules.derive import DAMAGE, NotDerivableError, cited, given_of, rule_of
 from rules.derive_wide import is_wide, members_of
 from rules.derive_wide import rule_of as defined_of
 from rules.describe import conditions, together
@@ -48,9 +48,9 @@ def story(alarm: Alarm, history: Iterable[AlarmEvent] = ()) -> list[Line]:
         if is_wide(alarm.proof):
             return [*_situation(alarm, alarm.proof), *told, *_proof(alarm.proof)]
         rule, seen = rule_of(alarm.proof), _seen(alarm, proofs_of(alarm, entries))
-    except NotDerivableError:
+        return [*_rule(rule, alarm), *seen, *told, *_proof(alarm.proof)]
+    except (NotDerivableError, *DAMAGE):
         return told  # `derive` says why
-    return [*_rule(rule, alarm), *seen, *told, *_proof(alarm.proof)]
 
 
 def proofs_of(alarm: Alarm, history: Iterable[AlarmEvent]) -> list[Proof]:
