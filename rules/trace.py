@@ -40,7 +40,7 @@ class Step(NamedTuple):
     turns: tuple[Turn, ...]
 
 
-class _View(NamedTuple):
+class View(NamedTuple):
     """What can be seen of a state from outside."""
 
     open: Episode | None
@@ -78,7 +78,7 @@ def _timers(kind: Kind, state: Any, upto: Micros) -> Any:
     return state
 
 
-def _turns(before: _View, after: _View, closed: list[Episode]) -> tuple[Turn, ...]:
+def _turns(before: View, after: View, closed: list[Episode]) -> tuple[Turn, ...]:
     found = [Turn("over", episode=e) for e in closed]
     ended = bool(closed)
     if after.open is not None:
@@ -103,7 +103,7 @@ def _raised(found: list[Turn]) -> bool:
     return any(turn.what == "raised" for turn in found)
 
 
-def view(kind: Kind, state: Any) -> _View:
+def view(kind: Kind, state: Any) -> View:
     while isinstance(kind, Scheduled):
         kind, state = kind.kind, None if state is None else state[0]
     standing = kind.open(state)
@@ -124,4 +124,4 @@ def view(kind: Kind, state: Any) -> _View:
                     falling[n] = fall + level.keep
             elif pend is not None:
                 pending[n] = pend + level.for_
-    return _View(standing, frozenset(active), pending, falling, silent_at)
+    return View(standing, frozenset(active), pending, falling, silent_at)
