@@ -55,7 +55,7 @@ def told(it: Subject) -> Answer | None:
 
 
 def unknown(it: Subject) -> Answer | None:
-    heard = it.all or it.lost
+    heard = it.all or it.lost or it.rejected
     listens = isinstance(it.rule, spec.Absence | spec.Schedule)
     if listens and it.sensor is None:
         text = say(

@@ -42,7 +42,7 @@ LOOKS: tuple[Callable[[Subject], Answer | None], ...] = (
 def why_not(
     asked: Asked, line: Sequence[InForce], records: Iterable[Heard], alarms: Iterable[Alarm] = ()
 ) -> Answer:
-    """The answer; `records` are those of the rule's topic in the order of the log, of all subjects or of this one.
+    """The answer; `records` are those of the rule's topic in the order of the log; what was rejected is of this subject.
 
     `line` has the sets of rules in the order of time, `alarms` what is known of alarms of this rule and subject.
     Raises KeyError for a rule that is in none of the sets.

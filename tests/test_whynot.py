@@ -6,7 +6,8 @@ import zlib
 from typing import Any, NamedTuple
 
 import pytest
-from explained import through_plane
+from cli_world import city, reject  # noqa: F401
+from explained import points, through_plane
 
 from models.base import Micros, moment
 from models.camera import CameraEvent
@@ -251,3 +252,54 @@ def test_what_did_not_last_says_also_which_clause_broke_it_off():
     found = answer(next(s for s in SILENCES if s.name == "broken off too early"))
     assert any("speed was 30 km/h, 20 km/h above the bound 10 km/h" in text.en for text in found.also)
     assert [c.by for c in found.clauses] == [20]
+
+
+# --- the command ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(city):  # noqa: F811
+    """A store with a road that crawls for three minutes, a reject of it, and one of another."""
+    events = [h.found for h in each_minute(50, 5, 5, 5, occupancy=85)]
+    refused = [
+        reject("mine", b"{}", time=T0 + 9 * M, key=b"a", reason="schema"),
+        reject("other", b"{}", time=T0 + 9 * M, key=b"b", reason="schema"),
+    ]
+    city.hold(points(events), refused)
+    file = city.folder / "my.yaml"
+    file.write_text(
+        "rules:\n- {id: jam, kind: threshold, on: city.traffic.flow.v1, by: [segment_id], levels: "
+        '[{priority: P3, raise: "speed_kmh < 10", clear: "speed_kmh > 20", for: 5m}]}\n'
+    )
+    return lambda *words: city("why-not", *words, "--rules", str(file))
+
+
+def test_the_command_answers_from_the_store(kept):
+    done = kept("jam", "a", "--at", "2026-01-05T08:03:00+07:00")
+    assert (done.code, done.rows) == (
+        0,
+        ["waiting: P3 is met since 2026-01-05 08:01:00 and must be for 5m: 3m is missing."],
+    )
+    done = kept("jam", "a", "--at", "2026-01-05T08:00:00+07:00", "--lang", "vi", "--json")
+    found = done.json()
+    assert (found["cause"], found["clauses"][0]["by"], found["missing_s"]) == ("clause", 40.0, None)
+    assert "cao hơn ngưỡng 10 km/h là 40 km/h" in found["text"]
+
+
+def test_the_command_blames_only_rejects_of_its_own_subject(kept):
+    assert kept("jam", "b", "--at", "2026-01-05T08:09:30+07:00").out.startswith("rejected: ")
+    assert kept("jam", "c", "--at", "2026-01-05T08:09:30+07:00").out.startswith("unknown_subject: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["jm", "a", "--at", "2026-01-05"], "there is no rule jm; did you mean jam?"),
+        (["jam", "a/b", "--at", "2026-01-05"], "a subject of city.traffic.flow.v1 is segment_id"),
+        (["jam", "a", "--at", "noon"], "--at: "),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_wrong_use(kept, words, says):
+    done = kept(*words)
+    assert (done.code, done.out) == (2, "")
+    assert says in done.err
