@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from fractions import Fraction
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from models.base import Event, Micros, micros
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rules.calendar import Span
+    from rules.expr import Expr
 
 #: (time, order): DUE is before the samples of a time, which are numbered from 1; FIRST and LAST are before and after all.
 Moment = tuple[Micros, int]
@@ -33,6 +35,13 @@ class Known(NamedTuple):
 
     interval: Interval
     held: bool
+
+
+class Version(NamedTuple):
+    """Rules, and since when they are in force: until the next."""
+
+    since: Micros
+    rules: spec.RuleSet
 
 
 class Sample(NamedTuple):
@@ -77,17 +86,17 @@ class Lasted(NamedTuple):
 
 
 def ledger(
-    rules: spec.RuleSet, events: Iterable[Event], since: Micros, until: Micros, event: type[Event]
+    versions: Sequence[Version], events: Iterable[Event], until: Micros, event: type[Event]
 ) -> list[Known]:
-    """The ledger at `until` of the rules on one topic, in force from `since`, over the events that are not late."""
+    """The ledger at `until` of the rules on one topic over the events that are not late."""
     topic, values = event.topic, values_of(event)
     heard: dict[str, list[Event]] = defaultdict(list)
     for e in settled(events):
-        if since <= micros(e.observed_at) <= until:
+        if micros(e.observed_at) <= until:
             heard[topic.key_of(e)].append(e)
-    sensors = {s.key: s for s in rules.registry.of(topic.name)}
+    there = {s.key for v in versions for s in v.rules.registry.of(topic.name)}
     found = []
-    for key in sorted({*heard, *sensors}):
+    for key in sorted({*heard, *there}):
         samples = [
             Sample(
                 (micros(e.observed_at), n),
@@ -98,14 +107,29 @@ def ledger(
             for n, e in enumerate(heard[key], start=1)
         ]
         labels = tuple(zip(topic.key, key.split("/"), strict=True))
-        for rule in rules.of(topic.name):
-            windows = windows_of(rules, rule, sensors.get(key), since, until)
-            for lasted in judged(rule, samples, windows, sensors.get(key)):
-                priority = spec.PRIORITIES[lasted.rank]
-                peak = None if lasted.end is None else lasted.peak
-                interval = Interval(rule.id, labels, lasted.start, lasted.end, priority, peak)
-                found.append(Known(interval, lasted.held or not rule.tell))
+        for rule, lasted in _all(versions, topic.name, key, samples, until):
+            priority = spec.PRIORITIES[lasted.rank]
+            peak = None if lasted.end is None else lasted.peak
+            interval = Interval(rule.id, labels, lasted.start, lasted.end, priority, peak)
+            found.append(Known(interval, lasted.held or not rule.tell))
     return sorted(found, key=repr)
+
+
+def _all(
+    versions: Sequence[Version], topic: str, key: str, samples: Sequence[Sample], until: Micros
+) -> Iterator[tuple[spec.AnyRule, Lasted]]:
+    for name in sorted({rule.id for v in versions for rule in v.rules.of(topic)}):
+        state: Any = None
+        last: spec.AnyRule | None = None
+        for rule, sensor, windows in _reigns(versions, topic, key, name, until):
+            if isinstance(rule, spec.Baseline):
+                # Another bound, or another time to keep, is no reason to forget what is usual.
+                same = isinstance(last, spec.Baseline) and _memory(rule) == _memory(last)
+                found, state = _strange(rule, samples, windows, state if same else None)
+            else:
+                found = judged(rule, samples, windows, sensor)
+            last = rule
+            yield from ((rule, lasted) for lasted in found)
 
 
 def settled(events: Iterable[Event]) -> list[Event]:
@@ -118,36 +142,73 @@ def settled(events: Iterable[Event]) -> list[Event]:
     return [best[name] for name in sorted(best)]
 
 
-def windows_of(
-    rules: spec.RuleSet, rule: spec.AnyRule, sensor: spec.Sensor | None, since: Micros, until: Micros
-) -> list[Window]:
-    """The times in which the rule is in force for the subject: those of its calendar, less the planned maintenance."""
-    spans: list[Span] = [(since, INF)]
+def _reigns(
+    versions: Sequence[Version], topic: str, key: str, name: str, until: Micros
+) -> Iterator[tuple[spec.AnyRule, spec.Sensor | None, list[Window]]]:
+    """The rule of this name in each form that it had for the subject, and the times in which that was in force.
+
+    A form goes on through further versions that have the same rule with the same calendars.
+    """
+    ends = [*(v.since for v in versions), INF][1:]
+    last: tuple[object, ...] | None = None
+    found: list[tuple[spec.AnyRule, spec.Sensor | None, list[Span]]] = []
+    for version, end in zip(versions, ends, strict=True):
+        rule = next((r for r in version.rules.of(topic) if r.id == name), None)
+        sensor = next((s for s in version.rules.registry.of(topic) if s.key == key), None)
+        if rule is None or not _asks(rule, key, sensor):
+            last = None
+            continue
+        form = (rule, *_calendars(rule.during, version.rules))
+        if form != last:
+            found.append((rule, sensor, []))
+            last = form
+        found[-1][2].extend(_spans(version, end, rule, sensor, until))
+    for rule, sensor, spans in found:
+        windows = [
+            Window(a, (b, FIRST), b) if b <= until else Window(a, (until, LAST), None)
+            for a, b in union(spans)
+            if a <= until
+        ]
+        yield rule, sensor, windows
+
+
+def _asks(rule: spec.AnyRule, key: str, sensor: spec.Sensor | None) -> bool:
+    """Whether the rule has to do with the subject: silence is only of the registry, and `where` may name subjects."""
+    named = rule.fixed
+    parts = zip(rule.by, key.split("/"), strict=True)
+    listens = isinstance(rule, spec.Absence | spec.Schedule)
+    return all(part in named.get(name, {part}) for name, part in parts) and not (listens and sensor is None)
+
+
+def _calendars(name: str | None, rules: spec.RuleSet) -> list[object]:
+    """A calendar and those that it excepts."""
+    found = next((c for c in rules.calendars if c.id == name), None)
+    if found is None:
+        return []
+    return [found, *(part for other in found.except_ for part in _calendars(other, rules))]
+
+
+def _spans(
+    version: Version, end: Micros, rule: spec.AnyRule, sensor: spec.Sensor | None, until: Micros
+) -> list[Span]:
+    """The times in which the version's rule is in force: those of its calendar, less the planned maintenance."""
+    spans: list[Span] = [(version.since, end)]
     if rule.during is not None:
-        calendars = {calendar.id: calendar for calendar in rules.calendars}
-        first, last = (since + OFFSET) // DAY - 3, (until + OFFSET) // DAY + 3
+        calendars = {calendar.id: calendar for calendar in version.rules.calendars}
+        first, last = (version.since + OFFSET) // DAY - 3, (until + OFFSET) // DAY + 3
         hours = Hours(calendars[rule.during], calendars).spans(first, last)
-        spans = [(max(a, since), b) for a, b in hours if b > since]
+        spans = [(max(a, version.since), min(b, end)) for a, b in hours if b > version.since and a < end]
     if sensor is not None:
         spans = without(spans, union(m.span for m in sensor.maintenance))
-    return [
-        Window(a, (b, FIRST), b) if b <= until else Window(a, (until, LAST), None)
-        for a, b in spans
-        if a <= until
-    ]
+    return spans
 
 
 def judged(
     rule: spec.AnyRule, samples: Sequence[Sample], windows: Sequence[Window], sensor: spec.Sensor | None
 ) -> Iterator[Lasted]:
     """What the rule yields of one subject."""
-    where = None if rule.where is None else rule.compile_where(rule.where)
-    looked = [s for s in samples if where is None or where(s.values)]
-    within = [[s for s in looked if (w.begin, FIRST) < s.at < w.stop] for w in windows]
-    if isinstance(rule, spec.Baseline):
-        yield from _strange(rule, within, windows)
-        return
-    for window, inside in zip(windows, within, strict=True):
+    for window in windows:
+        inside = _within(rule, samples, window)
         match rule:
             case spec.Threshold() | spec.Rate() | spec.Ratio():
                 yield from _leveled(rule, inside, window)
@@ -158,6 +219,25 @@ def judged(
             case spec.Absence() | spec.Schedule():
                 if sensor is not None:
                     yield from _silent(rule, inside, window, sensor)
+
+
+def _within(rule: spec.AnyRule, samples: Sequence[Sample], window: Window) -> list[Sample]:
+    """The samples of the window that the rule looks at."""
+    where = None if rule.where is None else _choice(rule, rule.where)
+    inside = [s for s in samples if (window.begin, FIRST) < s.at < window.stop]
+    return [s for s in inside if where is None or where(s.values)]
+
+
+@lru_cache(maxsize=2000)
+def _condition(rule: spec.AnyRule, text: str) -> Expr:
+    """A condition of the rule's levels; compiled once, for an episode asks it often."""
+    return rule.compile(text)
+
+
+@lru_cache(maxsize=2000)
+def _choice(rule: spec.AnyRule, text: str) -> Expr:
+    """A condition of the rule that chooses events."""
+    return rule.compile_where(text)
 
 
 # --- levels ---------------------------------------------------------------------------------------------------------
@@ -255,15 +335,15 @@ def _leveled(
         looked = list(_with_ratio(rule, samples))
     levels = []
     for level in rule.levels:
-        raised = rule.compile(level.raise_)
-        cleared = None if level.clear is None else rule.compile(level.clear)
+        raised = _condition(rule, level.raise_)
+        cleared = None if level.clear is None else _condition(rule, level.clear)
         marks = []
         for s in looked:
             up = raised(s.values)
             marks.append(Mark(s.at, up, up is False if cleared is None else cleared(s.values) is True))
         spells = spells_of(marks, level.for_us, level.keep_us, window.stop)
         levels.append((spec.rank(level.priority), spells))
-    first = rule.compile(rule.levels[0].raise_)
+    first = _condition(rule, rule.levels[0].raise_)
     measured = [(s.at, None if first.measure is None else first.measure(s.values)) for s in looked]
     yield from _joined(levels, measured, first.measured[1] or 1, window)
 
@@ -285,7 +365,7 @@ def _with_rate(rule: spec.Rate, samples: Sequence[Sample]) -> Iterator[Sample]:
 
 def _with_ratio(rule: spec.Ratio, samples: Sequence[Sample]) -> Iterator[Sample]:
     """The samples of which it can be said, each with the part of which it holds in the panes up to its own."""
-    of = rule.compile_where(rule.of)
+    of = _choice(rule, rule.of)
     said = [(s, hit) for s in samples if (hit := of(s.values)) is not None]
     panes = rule.window_us // rule.pane_us
     for n, (s, _) in enumerate(said):
@@ -321,21 +401,21 @@ def _counted(rule: spec.Count | spec.Distinct, samples: Sequence[Sample], window
 
 def _happened(rule: spec.Happening, samples: Sequence[Sample], window: Window) -> Iterator[Lasted]:
     rank = spec.rank(rule.priority)
-    raised = rule.compile(rule.raise_)
+    raised = _condition(rule, rule.raise_)
     if rule.at is not None:
         yield from _due(rule, samples, rank, window)
         return
     if rule.clear is None:
         yield from _chained([(s.at, None) for s in samples if raised(s.values)], rule.keep_us, rank, window)
         return
-    cleared = rule.compile(rule.clear)
+    cleared = _condition(rule, rule.clear)
     marks = [Mark(s.at, raised(s.values) or None, cleared(s.values) is True) for s in samples]
     yield from _joined([(rank, spells_of(marks, 0, rule.keep_us, window.stop))], [], 1, window)
 
 
 def _due(rule: spec.Happening, samples: Sequence[Sample], rank: int, window: Window) -> Iterator[Lasted]:
     """What an event says is due stands until the next that says something; it is active from `before` its moment."""
-    raised, cleared = rule.compile(rule.raise_), rule.compile(rule.clear or "")
+    raised, cleared = _condition(rule, rule.raise_), _condition(rule, rule.clear or "")
     at = rule.index_of(rule.at or "")
     words: list[tuple[Moment, Micros]] = []
     for s in samples:
@@ -371,21 +451,28 @@ def _chained(
         yield Lasted(chain[0][0][0], end, rank, max(values) if values else None)
 
 
+def _memory(rule: spec.Baseline) -> tuple[object, ...]:
+    """What must be the same for a rule to go on with what another has learned."""
+    return (rule.on, rule.of, rule.where, rule.least, rule.during)
+
+
 def _strange(
-    rule: spec.Baseline, within: Sequence[Sequence[Sample]], windows: Sequence[Window]
-) -> Iterator[Lasted]:
+    rule: spec.Baseline, samples: Sequence[Sample], windows: Sequence[Window], state: Any
+) -> tuple[list[Lasted], Any]:
     """What a series usually does is learned of all its values in force; its episodes are of one window each."""
     of = rule.index_of(rule.of)
     detector = Baseline(Params(least=rule.least))
-    state = detector.start()
-    for window, samples in zip(windows, within, strict=True):
+    state = detector.start() if state is None else state
+    found: list[Lasted] = []
+    for window in windows:
         strange: list[tuple[Moment, float | None]] = []
-        for s in samples:
+        for s in _within(rule, samples, window):
             value = s.values[of]
             state, score, _ = detector.step(state, s.at[0], None if value is None else float(value))
             if score is not None and score >= rule.raise_:
                 strange.append((s.at, score))
-        yield from _chained(strange, rule.keep_us, spec.rank(rule.priority), window)
+        found += _chained(strange, rule.keep_us, spec.rank(rule.priority), window)
+    return found, state
 
 
 def _silent(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rules.program import Program
 
 PARTITIONS = (1, 2, 4, 8)
+#: Of the first rules of an episode.
 VERSION = 7
 
 Place = tuple[str, int, int, str, int]
@@ -36,11 +37,11 @@ class Failed(AssertionError):  # noqa: N818 - an episode fails, and that is no e
 
 
 class World(NamedTuple):
-    """One episode's topic, with a partition count and a number of buckets of its own, and its rules for it."""
+    """One episode's topic, with a partition count and a number of buckets of its own, and its rules for it by their versions."""
 
     event: type[Event]
-    program: Program
-    since: int
+    programs: dict[int, Program]
+    since: dict[int, int]
 
 
 class Run(NamedTuple):
@@ -57,8 +58,10 @@ def _shaped(event: type[Event], partitions: int, buckets: int) -> type[Event]:
 
 
 def world_of(episode: Episode, partitions: int, buckets: int) -> World:
-    event = _shaped(episode.event, partitions, buckets)
-    return World(event, compile_program(episode.rules, VERSION, event), episode.since)
+    numbered = dict(enumerate(episode.versions, start=VERSION))
+    programs = {n: compile_program(said.rules, n, episode.event) for n, said in numbered.items()}
+    since = {n: said.since for n, said in numbered.items()}
+    return World(_shaped(episode.event, partitions, buckets), programs, since)
 
 
 def logs_of(world: World, deliveries: Sequence[Delivery]) -> list[Log]:
@@ -81,9 +84,9 @@ def feed(judge: Judge, world: World, offset: int, delivery: Delivery) -> list[Si
         return judge.pass_by(offset, stamp)
     if what == REJECTED:
         return judge.pass_by(offset, stamp, "rejected")
-    if what == RULES:
-        return judge.control(offset, stamp, world.since, world.program)
-    assert isinstance(what, Event)
+    if isinstance(what, str):
+        number = VERSION + int(what.removeprefix(RULES))
+        return judge.control(offset, stamp, world.since[number], world.programs[number])
     return judge.event(offset, stamp, what, crc32(what.wire()))
 
 
@@ -122,7 +125,7 @@ def cut(world: World, logs: Sequence[Log], r: Random) -> Run:
             judge = Judge(world.event, number, "log")
             for bucket, (_, blob) in saved.items():
                 for version in judge.versions(blob):
-                    judge.programs[version] = world.program
+                    judge.programs[version] = world.programs[version]
                 judge.load(bucket, blob)
             start = 1 + min(saved[b][0] if b in saved else -1 for b in range(judge.buckets))
     return Run(signals, counts)
@@ -135,8 +138,9 @@ def check(episode: Episode) -> None:
     """Raises Failed where anything that must hold of the episode does not."""
     r = Random(f"{episode.kind} {episode.seed} judged")
     kept: set[tuple[object, ...]] | None = None
+    first = world_of(episode, 1, 1)
     for n, deliveries in enumerate(episode.orders):
-        world = world_of(episode, r.choice(PARTITIONS), r.choice([1, 3, 8]))
+        world = first._replace(event=_shaped(episode.event, r.choice(PARTITIONS), r.choice([1, 3, 8])))
         logs = logs_of(world, deliveries)
         run = uncut(world, logs)
         if n == 0:
@@ -201,7 +205,8 @@ def known(signal: Signal) -> oracle.Known:
 
 
 def _same_ledger(episode: Episode, order: int, world: World, run: Run, heard: Sequence[Event]) -> None:
-    wanted = oracle.ledger(episode.rules, heard, episode.since, episode.until, world.event)
+    versions = [oracle.Version(said.since, said.rules) for said in episode.versions]
+    wanted = oracle.ledger(versions, heard, episode.until, world.event)
     found = [known(s) for s in standing(run.signals).values()]
     missing, surplus = (
         Counter(_plain(k) for k in one if not episode.contradicted & {v for _, v in k.interval.labels})
