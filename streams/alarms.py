@@ -1,25 +1,31 @@
 """The alarm plane's app: one log of signals and commands in; history, and each alarm as it stands, out.
 
-Each entry of the history is acknowledged by the broker before the state that follows from it is written.
+Each entry of the history is acknowledged by the broker before the state that follows from it is written. What the rules over
+signals make of a record is appended to the same log, and acknowledged before the next checkpoint.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from bus import clients, headers
+from bus import clients, headers, topics
 from bus.latency import Hop
 from bus.rejects import reject
 from models import catalogue
-from models.alarm import COMMAND_TYPE, SIGNAL_TYPE, AlarmEvent, Command, Signal
+from models.alarm import COMMAND_TYPE, MARK_TYPE, SIGNAL_TYPE, AlarmEvent, Command, Mark, Signal
 from models.base import micros
+from rules.defined import WideProgram, compile_wide
 from rules.lifecycle import Plane
+from rules.spec import RuleSet
+from rules.wide import Control
 from streams.checkpoint import Checkpoints, Held, Machine
 from streams.consumer import ChunkApp
-from streams.metrics import ALARM_EVENTS, GAPS, REJECTED
+from streams.metrics import ALARM_EVENTS, GAPS, REJECTED, SIGNALS, log
 
 if TYPE_CHECKING:
     from faust.types import TP
@@ -32,17 +38,23 @@ SOURCE = "/citywatch/alarms"
 #: 10,000 alarms of 2 kB are then 640 kB a snapshot record, well within what a topic takes.
 BUCKETS = 32
 
+#: Where time must act on a rule over signals, the clock of an idle input is moved this long after its last record.
+CLOCK_AFTER_S = 1.0
+
+Said = Signal | Mark | Command | Control
+
 
 class AlarmsWork:
     """What the alarms app does with chunks; one object a worker."""
 
     def __init__(self, app: ChunkApp, settings: Settings, bootstrap: str, log_id: str) -> None:
-        self.app, self.log_id = app, log_id
+        self.app, self.bootstrap, self.log_id = app, bootstrap, log_id
         self.prefix = settings.kafka.prefix
         self._told = Hop("alarm", settings)
         self.input = clients.name(self.prefix, catalogue.ALARM_INPUT)
         self.event = clients.name(self.prefix, catalogue.ALARM_EVENT)
         self.state = clients.name(self.prefix, catalogue.ALARM_STATE)
+        self.programs: dict[int, WideProgram] = {}
         self.checkpoints = Checkpoints(
             app,
             bootstrap=bootstrap,
@@ -50,19 +62,50 @@ class AlarmsWork:
             partitions=1,
             sources=frozenset({self.input}),
             new=lambda _tp: Plane(log_id, BUCKETS),
-            prepare=_nothing_to_prepare,
+            prepare=self._prepare,
             after=_nothing_to_report,
             settings=settings,
             readers={t: [f"{self.prefix}citywatch-store"] for t in (self.event, self.state)},
         )
 
+    # --- rules --------------------------------------------------------------------------------------------------
+
+    async def program(self, version: int) -> WideProgram:
+        """The rules over signals of a version, fetched from the log when first needed."""
+        if version not in self.programs:
+            found = RuleSet.parse(await topics.fetch_rules(self.bootstrap, self.prefix, version))
+            self.programs[version] = compile_wide(found, version)
+            log.info("rules version %d: %d rules over signals", version, len(found.wide))
+        return self.programs[version]
+
+    async def _prepare(self, _tp: TP, machine: Machine, blobs: list[bytes]) -> None:
+        plane: Any = machine
+        for version in {v for blob in blobs for v in plane.versions(blob)}:
+            plane.wide.programs[version] = await self.program(version)
+
+    async def _controls(self, records: list[Any]) -> dict[int, Control]:
+        """The control records of a chunk, by offset."""
+        found = {}
+        for record in records:
+            if headers.type_of(record.headers) == headers.CONTROL:
+                said = json.loads(record.value)
+                found[record.offset] = Control(said["effective_from"], await self.program(said["version"]))
+        return found
+
+    # --- chunks -------------------------------------------------------------------------------------------------
+
     async def take(self, message: Any) -> None:
         """Step through one chunk; write the history, wait for its acknowledgement, then write the states."""
+        if self.checkpoints.current(message) is None:
+            return
+        controls = await self._controls(message.value)
         producer = await self.checkpoints.sender()
         async with self.checkpoints.taking(message) as held:
             if held is None:
                 return
-            entries, causes, refused = self._step(held, message.value)
+            entries, concluded, causes, refused = self._step(held, message.value, controls)
+            for record in concluded:
+                held.pending.append(await self._conclude(producer, record))
             acks = [await self._tell(producer, entry) for entry in entries]
             acks += [
                 await producer.send(clients.name(self.prefix, catalogue.REJECTED), **fields)
@@ -89,6 +132,25 @@ class AlarmsWork:
                     )
                 )
 
+    async def _conclude(self, producer: Any, record: Signal | Mark) -> Any:
+        """Append what a rule over signals decided to the input: from there it is an alarm like any other."""
+        SIGNALS.labels(record.topic, record.op).inc()
+        kind = SIGNAL_TYPE if isinstance(record, Signal) else MARK_TYPE
+        # No room is waited for on the embedded broker: it would be that of what is being read here.
+        return await producer.send(
+            self.input,
+            record.model_dump_json(exclude_none=True).encode(),
+            key=record.fingerprint.encode(),
+            partition=0,
+            timestamp_ms=int(record.stamp.timestamp() * 1000),
+            headers=headers.headers(
+                f"{record.alarm_id}/{record.rule}/{record.offset}/{record.k}",
+                kind,
+                SOURCE,
+                micros(record.stamp),
+            ),
+        )
+
     async def _tell(self, producer: Any, entry: AlarmEvent) -> Any:
         ALARM_EVENTS.labels(entry.type).inc()
         value = entry.model_dump_json(exclude_none=True).encode()
@@ -102,11 +164,12 @@ class AlarmsWork:
         )
 
     def _step(
-        self, held: Held, records: list[Any]
-    ) -> tuple[list[AlarmEvent], list[Micros], list[dict[str, Any]]]:
-        """What happened to alarms, the stamps of the records that caused it by their signals, and what is no input."""
+        self, held: Held, records: list[Any], controls: dict[int, Control]
+    ) -> tuple[list[AlarmEvent], list[Signal | Mark], list[Micros], list[dict[str, Any]]]:
+        """What happened to alarms, what follows from it, the stamps of the records that caused it by their signals, and what is no input."""
         plane: Plane = held.machine
         entries: list[AlarmEvent] = []
+        concluded: list[Signal | Mark] = []
         causes: list[Micros] = []
         refused: list[dict[str, Any]] = []
         for record in records:
@@ -115,34 +178,50 @@ class AlarmsWork:
             if record.offset > held.offset + 1 and held.offset >= 0:
                 GAPS.labels("alarms", catalogue.ALARM_INPUT).inc(record.offset - held.offset - 1)
             held.offset = record.offset
-            said: Signal | Command | None = None
+            said: Said | None = controls.get(record.offset)
             try:
-                said = _read(record)
+                said = said or _read(record)
             except ValidationError as error:
                 REJECTED.labels(catalogue.ALARM_INPUT, "schema").inc()
                 why = error.errors(include_url=False, include_input=False)[0]
                 detail = f"{'.'.join(map(str, why['loc']))}: {why['msg']}"
                 refused.append(reject(self.log_id, catalogue.ALARM_INPUT, record, "schema", detail))
-            told = plane.step(record.offset, record.timestamp * 1000, said)
+            stamp = record.timestamp * 1000
+            told = plane.step(record.offset, stamp, said)
             entries += told
+            concluded += plane.conclude(record.offset, stamp, said)
             if told and isinstance(said, Signal):
                 causes.append(micros(said.stamp))
             held.bytes_in += len(record.value or b"") + 200
         held.seen = asyncio.get_running_loop().time()
-        return entries, causes, refused
+        return entries, concluded, causes, refused
+
+    # --- beside the chunks --------------------------------------------------------------------------------------
+
+    async def tick(self) -> None:
+        """Append a clock record to the input while it is read to its end and idle, and something waits for a time that has come."""
+        now = asyncio.get_running_loop().time()
+        for tp, held in list(self.checkpoints.held.items()):
+            due = held.machine.wide.due()
+            if due is None or due > time.time_ns() // 1000 or now - held.seen < CLOCK_AFTER_S:
+                continue
+            end = self.app.consumer.highwater(tp)
+            if end is not None and held.offset + 1 >= end:
+                held.seen = now
+                producer = await self.checkpoints.sender()
+                clock = headers.clock_record()
+                await producer.send(tp.topic, clock.value, partition=tp.partition, headers=clock.headers)
 
 
-def _read(record: Any) -> Signal | Command | None:
-    """Control and clock records say nothing of alarms; what has no type we know must be a command or a signal."""
+def _read(record: Any) -> Signal | Mark | Command | None:
+    """Clock records say nothing of alarms; what has no type we know must be a signal."""
     kind = headers.type_of(record.headers)
     if kind == COMMAND_TYPE:
         return Command.model_validate_json(record.value)
+    if kind == MARK_TYPE:
+        return Mark.model_validate_json(record.value)
     if kind == SIGNAL_TYPE or headers.is_event(record.headers):
         return Signal.model_validate_json(record.value)
-    return None
-
-
-async def _nothing_to_prepare(_tp: TP, _machine: Machine, _blobs: list[bytes]) -> None:
     return None
 
 
@@ -156,4 +235,6 @@ def create(settings: Settings, bootstrap: str, log_id: str) -> ChunkApp:
     work = AlarmsWork(app, settings, bootstrap, log_id)
 
     app.on_chunks("alarms", [work.input], work.take)
+    if settings.kafka.clock == "log":
+        app.timer(0.5)(work.tick)
     return app

@@ -20,7 +20,7 @@ from aiokafka import TopicPartition
 
 from bus import clients
 from bus.room import Room
-from rules import judge, lifecycle
+from rules import judge, wide
 from streams.metrics import CHECKPOINT_BYTES, CHECKPOINT_SECONDS, REBUILT, log
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ IDLE_S = 0.3
 class Machine(Protocol):
     """What is checkpointed: pure state in buckets, each of which can be saved and put back by itself."""
 
-    dirty: set[int]
-
+    @property
+    def dirty(self) -> set[int]: ...
     @property
     def buckets(self) -> int: ...
     def dump(self, number: int, /) -> bytes: ...
@@ -195,7 +195,7 @@ class Checkpoints:
         try:
             await self.prepare(tp, machine, [s.blob for s in best.values()])
             offsets = {number: max(machine.load(number, s.blob), committed - 1) for number, s in best.items()}
-        except (judge.FormatError, lifecycle.FormatError) as error:
+        except (judge.FormatError, wide.FormatError) as error:
             log.error("checkpoint of %s cannot be used, rebuilding from the log: %s", _name(tp), error)
             REBUILT.inc()
             machine, offsets, committed = self.new(tp), {}, 0
