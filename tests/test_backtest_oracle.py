@@ -5,7 +5,7 @@ from zlib import crc32
 
 import pytest
 from episodes import KINDS, TICK, episode
-from oracle import ledger
+from oracle import Version, ledger
 
 from models.base import Event
 from rules.backtest import Backtest, report
@@ -15,12 +15,17 @@ from rules.spec import RuleSet
 SEEDS = range(12)
 
 
+def set_of(drawn):
+    """Of the versions that were drawn the first."""
+    return drawn.versions[0].rules
+
+
 def other_rules(drawn):
     """Another rule of the kind under the same name, on the same topic; None: the next ones drawn are on others."""
     for seed in range(1000 + drawn.seed * 10, 1010 + drawn.seed * 10):
         other = episode(drawn.kind, seed, orders=1)
         if other.event is drawn.event:
-            mine, its = (json.loads(found.rules.canonical()) for found in (drawn, other))
+            mine, its = (json.loads(set_of(found).canonical()) for found in (drawn, other))
             its["rules"][0]["id"] = mine["rules"][0]["id"]
             return RuleSet.model_validate({**its, "registry": mine["registry"]})
     return None
@@ -29,7 +34,7 @@ def other_rules(drawn):
 def judged(drawn, candidate):
     """The backtest of one delivery, and the events of it that were not late."""
     topic = drawn.event.topic
-    backtest, clock, in_time = Backtest(drawn.rules, candidate, drawn.since), 0, []
+    backtest, clock, in_time = Backtest(set_of(drawn), candidate, drawn.versions[0].since), 0, []
     for stamp, what in drawn.orders[0]:
         clock = max(clock, stamp)
         if isinstance(what, Event):
@@ -45,7 +50,7 @@ def told(rules, events, drawn):
     """What an operator is told by the oracle: no peaks, and nothing of whom two ids contradict."""
     return {
         (i.rule, tuple(sorted(i.labels)), i.start_us, i.end_us, i.priority)
-        for i, held in ledger(rules, events, drawn.since, drawn.until, drawn.event)
+        for i, held in ledger([Version(drawn.versions[0].since, rules)], events, drawn.until, drawn.event)
         if not held and "/".join(value for _, value in i.labels) not in drawn.contradicted
     }
 
@@ -68,8 +73,8 @@ def test_the_difference_is_that_of_the_oracle(kind):
         if candidate is None:
             continue
         backtest, events = judged(drawn, candidate)
-        old, new = (told(rules, events, drawn) for rules in (drawn.rules, candidate))
-        found = report(backtest, Span(drawn.since, drawn.until + 1)).difference
+        old, new = (told(rules, events, drawn) for rules in (set_of(drawn), candidate))
+        found = report(backtest, Span(drawn.versions[0].since, drawn.until + 1)).difference
 
         assert plain([*found.lost, *(p.base for p in found.pairs)], drawn) == old, seed
         assert plain([*found.new, *(p.candidate for p in found.pairs)], drawn) == new, seed
