@@ -10,10 +10,10 @@ from itertools import groupby
 from math import asin, ceil, cos, radians, sin, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
+from models.base import Micros  # noqa: TC001 - msgspec reads a member's annotations when it is saved
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-
-    from models.base import Micros
 
 Labels = tuple[tuple[str, str], ...]
 

@@ -26,6 +26,7 @@ import msgspec
 from models.alarm import Evidence, Mark, Signal
 from models.base import Micros, micros, moment
 from models.catalogue import ALARM_INPUT, topics
+from rules.derive_wide import prove
 from rules.gather import Cover, Found, Labels, Member, clusters
 from rules.judge import fingerprint
 from rules.machine import INF
@@ -34,6 +35,7 @@ from rules.situations import Area, Correlate, Root
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from models.alarm import Proof
     from rules.defined import Defined, WideProgram
 
 #: Of a dump. A greater number is written by a version of this file that holds something else in a bucket.
@@ -233,13 +235,25 @@ class Wide:
         """Look again at all of a rule that a change at these moments can have touched; what there is to tell."""
         if not moments:
             return []
-        members, told = self._touched(bucket, name, moments)
+        low, members, told = self._touched(bucket, name, moments)
         rules = self._by_rule(bucket, name, members)
-        found = _disjoint([(rule, one) for rule, inside in rules for one in rule.found(inside)])
-        said, now = self._announce(bucket, name, told, found, place)
+        found = _disjoint((rule, one) for rule, inside in rules for one in rule.found(inside))
+        # Of what was over before, not all members are at hand: it is as it was told, or is forgotten.
+        slack = max((_slack(rule) for rule, _ in rules), default=0)
+        found = [
+            one
+            for one in found
+            if one.end is None
+            or (one.end >= low and one.end + slack >= bucket.horizon)
+            or any(t.labels == one.labels and _overlap(t, one) for t in told)
+        ]
+        said, now = self._announce(bucket, name, told, found, place, members)
         bucket.told[name] = [t for t in bucket.told.get(name, ()) if t not in told] + [t for t, _ in now]
         covers = [(t.labels, Cover(f.start, f.end, t.alarm_id)) for t, f in now]
-        marks, timers = self._mark(bucket, name, members, rules, covers, place)
+        # Nor are all that may have suppressed what ended before.
+        settled = max(low, bucket.horizon)
+        looked_at = {m.alarm_id for m in members if m.end is None or m.end >= settled}
+        marks, timers = self._mark(bucket, name, looked_at, rules, covers, place)
         timers += [when for t, f in now for when in (f.end, f.start + self._wait(bucket, name, f)) if when]
         ahead = [when for when in timers if when > bucket.clock]
         bucket.due.pop(name, None)
@@ -247,25 +261,26 @@ class Wide:
             bucket.due[name] = min(ahead)
         return [*said, *marks]
 
-    def _touched(self, bucket: _Bucket, name: str, moments: Moments) -> tuple[list[Member], list[Told]]:
-        """The members and what was told that a change at these moments can have to do with; more do no harm."""
+    def _touched(
+        self, bucket: _Bucket, name: str, moments: Moments
+    ) -> tuple[Micros, list[Member], list[Told]]:
+        """The members and what was told that a change at these moments can have to do with, and from when on it can."""
         told = bucket.told.get(name, [])
         rules = [rule for _, v in bucket.line if (rule := self.programs[v].rules.get(name)) is not None]
         members = [m for m in bucket.members.values() if _concerns(rules, m.rule)]
         if moments == _ALWAYS or len({type(rule.rule) for rule in rules}) != 1:
-            return list(bucket.members.values()), told
+            return -INF, list(bucket.members.values()), told
         slack = max(map(_slack, rules))
         if isinstance(rules[0].rule, Correlate):
             low, high = _linked(sorted(m.start for m in members), min(moments), max(moments), slack)
-            return [m for m in members if low <= m.start <= high], [
-                t for t in told if low <= t.anchor <= high
-            ]
+            near = [m for m in members if low <= m.start <= high]
+            return low, near, [t for t in told if low <= t.anchor <= high]
         low = min(moments)
         for one in sorted(told, key=lambda t: t.start, reverse=True):
             if one.start <= low and (one.end is None or one.end + slack >= low):
                 low = one.start
         alive = [m for m in members if m.end is None or m.end + slack >= low]
-        return alive, [t for t in told if t.end is None or t.end + slack >= low]
+        return low, alive, [t for t in told if t.end is None or t.end + slack >= low]
 
     def _wait(self, bucket: _Bucket, name: str, found: Found) -> Micros:
         rule = self.programs[self._version_at(bucket, found.anchor)].rules[name].rule
@@ -274,7 +289,13 @@ class Wide:
     # --- telling ------------------------------------------------------------------------------------------------
 
     def _announce(
-        self, bucket: _Bucket, name: str, told: Sequence[Told], found: Sequence[Found], place: _Place
+        self,
+        bucket: _Bucket,
+        name: str,
+        told: Sequence[Told],
+        found: Sequence[Found],
+        place: _Place,
+        members: Sequence[Member],
     ) -> tuple[list[Record], list[tuple[Told, Found]]]:
         """Map what is found to what was told, under the same handles; what there is to say, and what then is told."""
         out: list[Record] = []
@@ -289,7 +310,8 @@ class Wide:
             for one, before in pairs:
                 after = self._told(bucket, name, one, before, place)
                 if before is None or not _same(before, after, always=self._correlates(name, after.version)):
-                    out.append(self._signal_of(name, after, one, place))
+                    proof = self._proof(bucket, name, after, one, members)
+                    out.append(self._signal_of(name, after, one, place, proof))
                 now.append((after, one))
         return out, now
 
@@ -314,7 +336,13 @@ class Wide:
     def _correlates(self, name: str, version: int) -> bool:
         return isinstance(self.programs[version].rules[name].rule, Correlate)
 
-    def _signal_of(self, name: str, told: Told, found: Found, place: _Place) -> Signal:
+    def _proof(
+        self, bucket: _Bucket, name: str, told: Told, found: Found, members: Sequence[Member]
+    ) -> Proof:
+        rule = self.programs[told.version].rules[name]
+        return prove(self.log_id, rule, told.version, members, found, bucket.clock)
+
+    def _signal_of(self, name: str, told: Told, found: Found, place: _Place, proof: Proof) -> Signal:
         rule = self.programs[told.version].rules[name]
         said = self._said(name, told, place)
         return Signal(
@@ -323,6 +351,7 @@ class Wide:
             peak=float(told.peak),
             place=rule.place(found),
             evidence=tuple(map(_evidence, found.evidence)),
+            proof=proof,
             held=told.held,
             **said,
         )
@@ -359,7 +388,7 @@ class Wide:
         self,
         bucket: _Bucket,
         name: str,
-        members: Sequence[Member],
+        looked_at: set[str],
         rules: Sequence[tuple[Defined, list[Member]]],
         covers: Sequence[tuple[Labels, Cover]],
         place: _Place,
@@ -373,7 +402,6 @@ class Wide:
                 if member.end is None and cover.end is not None:
                     timers.append(cover.end + _release(rule))
         marked = bucket.marked.setdefault(name, {})
-        looked_at = {m.alarm_id for m in members}
         for gone in [alarm_id for alarm_id in marked if alarm_id not in bucket.members]:
             del marked[gone]
         out: list[Record] = []
@@ -461,8 +489,12 @@ class Wide:
             [(topic, partition, last) for (topic, partition), last in b.last.items()],
             [(topic, partition, stamp) for (topic, partition), stamp in b.heard.items()],
             list(b.members.values()),
-            {name: told for name, told in b.told.items() if told},
-            {name: marked for name, marked in b.marked.items() if marked},
+            {
+                name: sorted(told, key=lambda t: (t.start, t.alarm_id))
+                for name, told in sorted(b.told.items())
+                if told
+            },
+            {name: dict(sorted(marked.items())) for name, marked in sorted(b.marked.items()) if marked},
         )
         return msgspec.msgpack.encode((FORMAT, body))
 
