@@ -78,9 +78,9 @@ class AlarmsWork:
             log.info("rules version %d: %d rules over signals", version, len(found.wide))
         return self.programs[version]
 
-    async def _prepare(self, _tp: TP, machine: Machine, blobs: list[bytes]) -> None:
+    async def _prepare(self, _tp: TP, machine: Machine, blobs: dict[int, bytes]) -> None:
         plane: Any = machine
-        for version in {v for blob in blobs for v in plane.versions(blob)}:
+        for version in {v for n, blob in blobs.items() for v in plane.versions(n, blob)}:
             plane.wide.programs[version] = await self.program(version)
 
     async def _controls(self, records: list[Any]) -> dict[int, Control]:

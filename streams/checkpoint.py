@@ -89,7 +89,7 @@ class Checkpoints:
         partitions: int,
         sources: frozenset[str],
         new: Callable[[TP], Machine],
-        prepare: Callable[[TP, Machine, list[bytes]], Awaitable[None]],
+        prepare: Callable[[TP, Machine, dict[int, bytes]], Awaitable[None]],
         after: Callable[[Held], Awaitable[None]],
         settings: Settings,
         readers: dict[str, list[str]],
@@ -193,7 +193,7 @@ class Checkpoints:
         machine = self.new(tp)
         best = {number: max(saved, key=lambda s: s.offset) for number, saved in found.items()}
         try:
-            await self.prepare(tp, machine, [s.blob for s in best.values()])
+            await self.prepare(tp, machine, {number: s.blob for number, s in best.items()})
             offsets = {number: max(machine.load(number, s.blob), committed - 1) for number, s in best.items()}
         except (judge.FormatError, wide.FormatError) as error:
             log.error("checkpoint of %s cannot be used, rebuilding from the log: %s", _name(tp), error)

@@ -70,9 +70,9 @@ class JudgeWork:
             log.info("rules version %d: %d rules", version, len(found.rules))
         return compile_program(self.sets[version], version, self.events[topic])
 
-    async def _prepare(self, tp: TP, machine: Machine, blobs: list[bytes]) -> None:
+    async def _prepare(self, tp: TP, machine: Machine, blobs: dict[int, bytes]) -> None:
         judge: Any = machine
-        for version in {v for blob in blobs for v in judge.versions(blob)}:
+        for version in {v for blob in blobs.values() for v in judge.versions(blob)}:
             judge.programs[version] = await self.program(version, tp.topic)
 
     async def _controls(self, records: list[Any], topic: str) -> dict[int, tuple[int, Program]]:

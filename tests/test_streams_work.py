@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import pytest
 from faust.types import TP
 
-from bus import headers
+from bus import headers, topics
 from models.alarm import COMMAND_TYPE, SIGNAL_TYPE, Command
-from models.base import micros, moment
+from models.alarm import Signal as AlarmSignal
+from models.base import Place, micros, moment
 from models.traffic import TrafficFlow
 from rules.judge import Judge
 from rules.lifecycle import Plane
@@ -373,5 +374,117 @@ def test_history_is_acknowledged_before_the_state_is_written_and_rubbish_is_kept
         assert state["state"] == "ACKED"
         assert micros(moment(T0 * 1000 + 2_000_000)) == T0 * 1000 + 2_000_000
         assert state["acked_at"].startswith(moment((T0 + 2000) * 1000).isoformat()[:19])
+
+    asyncio.run(go())
+
+
+WIDE = RuleSet.model_validate(
+    {
+        **RULES.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "wide": [
+            {"id": "ward-slow", "kind": "area", "of": ["slow"], "by": "ward", "least": 2, "priority": "P2"}
+        ],
+    }
+)
+
+
+def plane_at_work(monkeypatch, producer):
+    """The alarms app with an empty plane, and the rules of any version as `WIDE` has them."""
+
+    async def fetched(*_):
+        return WIDE.canonical()
+
+    monkeypatch.setattr(topics, "fetch_rules", fetched)
+    app = App()
+    work = AlarmsWork(app, Settings(), "127.0.0.1:1", "log")
+    work.checkpoints.producer = producer
+    tp = TP("city.alarm.input.v1", 0)
+    held = Held(tp, Plane("log", 32), 1, -1, [-1] * 36, 0)
+    work.checkpoints.held[tp] = held
+
+    async def take(*records):
+        await work.take(SimpleNamespace(tp=tp, topic=tp.topic, value=list(records), generation_id=1))
+
+    return work, held, take
+
+
+def control(offset: int) -> SimpleNamespace:
+    found = headers.control_record(0, 0)
+    return SimpleNamespace(
+        topic="city.alarm.input.v1",
+        partition=0,
+        offset=offset,
+        timestamp=T0,
+        key=None,
+        value=found.value,
+        headers=found.headers,
+    )
+
+
+def slow(offset: int, n: int) -> SimpleNamespace:
+    """What the judge says of the n-th segment of ward w."""
+    started = moment((T0 + n * 1000) * 1000)
+    signal = AlarmSignal(
+        op="put", alarm_id=f"a{n}", fingerprint=f"f{n}", rule="slow", rules_version=0, topic=TOPIC, partition=0,
+        offset=n, k=0, stamp=started, labels={"segment_id": f"s{n}"}, start=started, priority="P3",
+        place=Place(ward="w"), title=WORDS,
+    )  # fmt: skip
+    return said(offset, signal.model_dump_json().encode(), SIGNAL_TYPE)
+
+
+def test_what_a_rule_over_signals_decides_is_appended_to_the_input_and_becomes_an_alarm_from_there(
+    monkeypatch,
+):
+    async def go():
+        producer = Producer()
+        _, held, take = plane_at_work(monkeypatch, producer)
+        await take(control(0), slow(1, 1), slow(2, 2))
+        (appended,) = [s for s in producer.sent if s[0] == "city.alarm.input.v1"]
+        signal = AlarmSignal.model_validate_json(appended[1])
+        assert (signal.rule, signal.labels, signal.priority) == ("ward-slow", {"ward": "w"}, "P2")
+        assert (signal.topic, signal.offset) == ("city.alarm.input.v1", 2), "its place is its cause's"
+        assert len([t for t in producer.topics() if t == "city.alarm.event.v1"]) == 2, "not yet an alarm"
+        assert held.pending, "the checkpoint waits for it"
+        await take(said(3, appended[1], SIGNAL_TYPE))
+        told = json.loads([v for t, v, _ in producer.sent if t == "city.alarm.event.v1"][-1])
+        assert (told["type"], told["alarm"]["rule"]) == ("raised", "ward-slow")
+
+    asyncio.run(go())
+
+
+def test_a_plane_that_is_restored_knows_its_rules_and_says_the_same_again(monkeypatch):
+    async def go():
+        first = Producer()
+        _, held, take = plane_at_work(monkeypatch, first)
+        await take(control(0), slow(1, 1))
+        blobs = [held.machine.dump(n) for n in range(held.machine.buckets)]
+        await take(slow(2, 2))
+
+        again = Producer()
+        work, restored, take = plane_at_work(monkeypatch, again)
+        await work._prepare(restored.tp, restored.machine, dict(enumerate(blobs)))
+        for n, blob in enumerate(blobs):
+            restored.machine.load(n, blob)
+        await take(slow(1, 1), slow(2, 2))
+        appended = [[s[1] for s in p.sent if s[0] == "city.alarm.input.v1"] for p in (first, again)]
+        assert appended[0] == appended[1] != []
+
+    asyncio.run(go())
+
+
+def test_the_clock_of_an_idle_input_is_moved_only_where_something_waits_for_it(monkeypatch):
+    async def go():
+        producer = Producer()
+        work, held, _ = plane_at_work(monkeypatch, producer)
+        work.app.end = 0
+        held.seen = asyncio.get_running_loop().time() - 5
+        await work.tick()
+        assert producer.sent == [], "nobody waits"
+        monkeypatch.setattr(held.machine.wide, "due", lambda: 1)
+        await work.tick()
+        ((topic, value, more),) = producer.sent
+        assert (topic, value, more["headers"]) == ("city.alarm.input.v1", b"", headers.CLOCK_HEADERS)
+        await work.tick()
+        assert len(producer.sent) == 1, "it has just been moved"
 
     asyncio.run(go())
