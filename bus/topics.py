@@ -237,9 +237,11 @@ def publish_rules(
                 sent = client.send(rules, canonical, None, [started], 0, stamp_ms)
                 same = Published(sent.get(_ACK_S).offset, canonical, effective_from_us, announced=False)
             told = control_record(same.version, same.effective_from)
-            places = _judged(client, [*sources(prefix), name(prefix, catalogue.ALARM_INPUT)])
-            for sent in [client.send(t, told.value, None, told.headers, n, stamp_ms) for t, n in places]:
-                sent.get(_ACK_S)
+            # The alarm input first: no signal by these rules may stand there before the rules over signals do.
+            for told_to in ([name(prefix, catalogue.ALARM_INPUT)], list(sources(prefix))):
+                places = _judged(client, told_to)
+                for sent in [client.send(t, told.value, None, told.headers, n, stamp_ms) for t, n in places]:
+                    sent.get(_ACK_S)
             # Only now is the publication whole; this record says so to whoever publishes next.
             client.send(rules, told.value, None, told.headers, 0, stamp_ms).get(_ACK_S)
         except KafkaError as error:
