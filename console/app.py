@@ -21,6 +21,9 @@ from console.guard import Guard
 from console.orders import RefusedError
 from console.past import NoStoreError
 from models.alarm import Alarm, Priority, State
+from models.base import moment
+from rules.explain import derive
+from rules.story import story
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from console.desk import Desk
     from console.orders import Orders
     from console.past import Past
+    from models.alarm import AlarmEvent
 
 DIST = Path(__file__).parent / "web" / "dist"
 
@@ -155,6 +159,11 @@ def _questions(app: FastAPI, desk: Desk, past: Past) -> None:
         """All that is known of one alarm."""
         return await _detail(desk, past, await _known(desk, past, alarm_id))
 
+    @app.get("/api/alarms/{alarm_id}/explain")
+    async def explain(alarm_id: str) -> wire.Explanation:
+        """Why there is this alarm, derived again from its own record."""
+        return await _explained(past, await _known(desk, past, alarm_id))
+
     @app.get("/api/alarms/{alarm_id}/chart")
     async def chart(alarm_id: str) -> wire.Chart:
         """What was measured around one alarm."""
@@ -203,6 +212,22 @@ async def _detail(desk: Desk, past: Past, known: Known) -> wire.Detail:
         evidence=found.evidence,
         timeline=tuple((lines | desk.alarms.timeline(alarm.alarm_id)).values()),
         rule=None if rule is None else shapes.rule(rule),
+    )
+
+
+async def _explained(past: Past, known: Known) -> wire.Explanation:
+    found = Alarm.model_validate_json(known.record)
+    history: list[AlarmEvent] = []
+    with contextlib.suppress(NoStoreError):  # then the story has what the record alone can tell
+        history = await past.history(found.alarm_id, found.start)
+    problems = derive(found)
+    return wire.Explanation(
+        derives=not problems,
+        problems=tuple(problems),
+        story=tuple(
+            wire.Sentence(at=None if line.at is None else moment(line.at), part=line.part, text=line.text)
+            for line in story(found, history)
+        ),
     )
 
 

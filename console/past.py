@@ -239,6 +239,10 @@ class Past:
 
     async def timeline(self, alarm_id: str, start: datetime) -> dict[str, wire.Entry]:
         """By id, in the order of the log."""
+        return {line.id: shapes.entry(line) for line in await self.history(alarm_id, start)}
+
+    async def history(self, alarm_id: str, start: datetime) -> list[AlarmEvent]:
+        """What was told of an alarm, in the order of the log."""
         found = await self._ask(
             lambda store: store.kept(
                 "alarm_event", from_=micros(start) - HOUR, where=[("alarm_id", alarm_id)]
@@ -252,8 +256,7 @@ class Past:
                 )
             except ValidationError as error:
                 log.warning("the history's line %s in the store cannot be read: %s", record.id, error)
-        lines.sort(key=lambda line: line.alarm.position)
-        return {line.id: shapes.entry(line) for line in lines}
+        return sorted(lines, key=lambda line: line.alarm.position)
 
     # --- charts -------------------------------------------------------------------------------------------------
 

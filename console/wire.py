@@ -137,6 +137,29 @@ class Detail(_Wire):
     rule: Rule | None
 
 
+class Sentence(_Wire):
+    """One sentence of an alarm's story, and the moment that it is about.
+
+    `rule`: what the rule waits for; `seen`: what was observed; `time`: what time did; `told`: what was told of it; `proof`: on
+    what it rests.
+    """
+
+    at: AwareDatetime | None
+    part: Literal["rule", "seen", "time", "told", "proof"]
+    text: Text
+
+
+class Explanation(_Wire):
+    """An alarm derived again from its own record, and its story: GET /api/alarms/{alarm_id}/explain.
+
+    `problems` are what of it does not follow; `citywatch explain` compares its events with the log, too.
+    """
+
+    derives: bool
+    problems: tuple[Text, ...]
+    story: tuple[Sentence, ...]
+
+
 class Bound(_Wire):
     """A comparison of a rule's condition with a number, as a line in a chart."""
 

@@ -401,9 +401,7 @@ def cause(text: str | None) -> Text | None:
         return None
     word, _, rest = text.partition(" ")
     if word == "stored":
-        return say(
-            "số liệu {x} đến muộn hơn các số liệu sau nó", "{x} came after what was observed later", x=rest
-        )
+        return say("đã nhận số liệu {x}", "{x} came", x=rest)
     if word == "conflict":
         return say(
             "số liệu {x} sửa hoặc trái với số liệu trước",

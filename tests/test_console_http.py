@@ -11,6 +11,8 @@ import pytest
 from aiokafka.errors import KafkaError
 from cli_world import MINUTE, T0, counted, flows
 from cli_world import alarm as stored
+from explained import CASES, alarms_of, records
+from explained import Told as Explained
 
 from console import app as module
 from console import hub, orders, past, wire
@@ -204,6 +206,22 @@ async def test_a_detail_is_the_union_of_log_and_store_each_line_once_in_order(ci
     assert found["instruction"] == words
     assert found["rule"]["id"] == "road-jammed"
     assert "proof" not in json.dumps(found)
+
+
+@ran
+async def test_why_there_is_an_alarm_is_told_in_both_languages_and_whether_it_derives(city):
+    told = next(t for case in CASES if case.rule.id == "road-jammed" for t in alarms_of(case))
+    touched = told.alarm.model_copy(update={"alarm_id": "touched", "peak": 1.0})
+    async with city() as c:
+        await c.hold(records=records([told, Explained(touched, [])]))
+        found = (await c.client.get(f"/api/alarms/{told.alarm.alarm_id}/explain")).json()
+        other = (await c.client.get("/api/alarms/touched/explain")).json()
+        assert (await c.client.get("/api/alarms/nobody/explain")).status_code == 404
+    assert (found["derives"], found["problems"]) == (True, [])
+    assert {line["part"] for line in found["story"]} == {"rule", "seen", "time", "told", "proof"}
+    assert any(line["text"]["vi"].startswith("ngưỡng P3 đã đạt suốt 5m") for line in found["story"])
+    assert other["derives"] is False
+    assert other["problems"][0]["en"].startswith("peak: told was 1.0, derived is ")
 
 
 @ran

@@ -8,7 +8,7 @@ from console import wire
 
 TOLD = (
     wire.City, wire.Alarms, wire.Detail, wire.Chart, wire.Health, wire.Snapshot, wire.SeenChanges, wire.NewEntry,
-    wire.CityChanged, wire.Done, wire.Problem,
+    wire.CityChanged, wire.Done, wire.Problem, wire.Explanation,
 )  # fmt: skip
 _, schema = models_json_schema(
     [*((model, "serialization") for model in TOLD), (wire.Ask, "validation")], ref_template="#/$defs/{model}"

@@ -4,6 +4,7 @@ import { Acknowledge } from "./ack";
 import { NotGiven } from "./api";
 import { EvidenceChart } from "./chart";
 import { placed, placeName, topicOf, wardOf } from "./city";
+import { Why } from "./explain";
 import type { Alarm, Entry, Lang } from "./model";
 import { fieldName, topicName, unitOf } from "./names";
 import { onEntry } from "./store";
@@ -238,6 +239,7 @@ export function DetailView({ id, live, connects, onShow }: Props) {
           {detail !== null && (
             <>
               <EvidenceChart alarm={alarm} evidence={detail.evidence} stamp={`${alarm.position} ${grows}`} />
+              <Why id={id} stamp={`${alarm.position} ${entries}`} />
               <Timeline entries={detail.timeline} />
               <EvidenceTable evidence={detail.evidence} />
             </>

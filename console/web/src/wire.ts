@@ -43,7 +43,7 @@ export interface Alarm {
   acked_at: string | null;
   retracted: boolean;
   revised: number;
-  state: "NORM" | "UNACK" | "ACKED" | "RTNUN";
+  state: "NORM" | "UNACK" | "ACKED" | "RTNUN" | "DSUPR";
   closed_by: "log-ended" | null;
   position: number;
   sensor: string | null;
@@ -218,7 +218,7 @@ export interface Entry {
   end: string | null;
   priority: "P1" | "P2" | "P3" | "P4" | "advisory";
   peak: number | null;
-  state: "NORM" | "UNACK" | "ACKED" | "RTNUN";
+  state: "NORM" | "UNACK" | "ACKED" | "RTNUN" | "DSUPR";
 }
 /**
  * The broker has the command: it counts, and every console will show what it did.
@@ -226,6 +226,27 @@ export interface Entry {
 export interface Done {
   command_id: string;
   offset: number;
+}
+/**
+ * An alarm derived again from its own record, and its story: GET /api/alarms/{alarm_id}/explain.
+ *
+ * `problems` are what of it does not follow; `citywatch explain` compares its events with the log, too.
+ */
+export interface Explanation {
+  derives: boolean;
+  problems: Text[];
+  story: Sentence[];
+}
+/**
+ * One sentence of an alarm's story, and the moment that it is about.
+ *
+ * `rule`: what the rule waits for; `seen`: what was observed; `time`: what time did; `told`: what was told of it; `proof`: on
+ * what it rests.
+ */
+export interface Sentence {
+  at: string | null;
+  part: "rule" | "seen" | "time" | "told" | "proof";
+  text: Text;
 }
 /**
  * One source topic: whether data flows. `sensors` and `blind` are those of the registry.
