@@ -111,7 +111,7 @@ class Defined:
             for group, inside in sorted(groups.items())
             for one in crowded(
                 inside,
-                needed(rule.least, rule.share, self.registered.get((by, group), 0)),
+                needed(rule.least, rule.share_of(by), self.registered.get((by, group), 0)),
                 rule.keep_us,
                 _labels(by, group),
             )

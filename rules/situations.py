@@ -37,6 +37,7 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+_Share = Annotated[float, Field(gt=0, le=1)]
 _Some = Annotated[tuple[RuleId, ...], Field(min_length=1)]
 
 
@@ -110,7 +111,7 @@ class Area(_Wide):
     of: _Some
     by: Group
     least: Annotated[Whole, Field(ge=2, le=10_000)]
-    share: Annotated[float, Field(gt=0, le=1)] | None = None
+    share: _Share | None = None
     window: Lasting | None = None
     keep: Duration = "0s"
 
@@ -121,6 +122,9 @@ class Area(_Wide):
     @property
     def members(self) -> frozenset[str]:
         return frozenset(self.of)
+
+    def share_of(self, by: Group) -> float | None:  # noqa: ARG002 - as a root's
+        return self.share
 
     @property
     def window_us(self) -> Micros | None:
@@ -134,8 +138,8 @@ class Area(_Wide):
 class Root(_Wide):
     """One reason for many silences: when so many sensors of a gateway or feed are silent, it is dead, and not each of them.
 
-    While it stands, and for `release` after, the alarms of `of` there are suppressed by design; they are kept and counted.
-    Of several `by` the first is looked at first, and what it explains counts for none of the others: where a whole feed
+    How many is `least`, and that `share` of those registered: one number, or one of each of `by`. While it stands, and for
+    `release` after, the alarms of `of` there are suppressed by design; they are kept and counted. Of several `by` the first is looked at first, and what it explains counts for none of the others: where a whole feed
     is silent, its gateways are not told of, too. It becomes an alarm `wait` after it began, and lasts until fewer are
     silent, and `keep` after.
     """
@@ -144,7 +148,7 @@ class Root(_Wide):
     of: _Some
     by: Annotated[tuple[Literal["gateway", "feed"], ...], BeforeValidator(_listed), Field(min_length=1)]
     least: Annotated[Whole, Field(ge=2, le=10_000)] = 3
-    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    share: _Share | dict[Literal["gateway", "feed"], _Share] = 0.5
     wait: Duration = "0s"
     keep: Duration = "0s"
     release: Duration = "2m"
@@ -152,6 +156,13 @@ class Root(_Wide):
     def _problems(self) -> Iterator[Problem]:
         if len(set(self.by)) < len(self.by):
             yield ("by",), "each is named once"
+        if isinstance(self.share, dict) and self.share.keys() != set(self.by):
+            yield ("share",), f"one share, or one of each of {', '.join(self.by)}"
+
+    def share_of(self, by: Group) -> float:
+        return (
+            self.share if isinstance(self.share, float) else self.share["feed" if by == "feed" else "gateway"]
+        )
 
     def named(self) -> Iterator[tuple[Loc, RuleId]]:
         for i, name in enumerate(self.of):

@@ -66,7 +66,7 @@ RULES = RuleSet.model_validate(
                 "kind": "root",
                 "of": ["silent"],
                 "by": ["feed", "gateway"],
-                "share": 0.5,
+                "share": {"feed": 0.9, "gateway": 0.5},
                 "least": 3,
                 "title": WORDS,
                 "priority": "P2",
