@@ -155,13 +155,14 @@ def together(rule: AnyWide) -> Text:
             )
         case Area() | Root():
             by = (rule.by,) if isinstance(rule.by, str) else rule.by
+            shares = [rule.share_of(one) for one in by]
             share = (
                 say(
                     " và {x} % số thiết bị đã đăng ký",
                     " and {x} % of those registered",
-                    x=round(100 * rule.share),
+                    x="/".join(f"{100 * share:g}" for share in shares if share),
                 )
-                if rule.share
+                if any(shares)
                 else None
             )
             return glued(
