@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rules.situations import AnyWide
     from rules.spec import AnyRule, CountLevel, Level, RuleSet
     from rules.terms import Loc
-    from rules.testing import RuleTest
+    from rules.testing import Test
 
 #: EEMUA 191 and ISA-18.2: of all alarms at most so many per cent may be of the worst and the second worst priority.
 MOST_PCT: dict[Priority, int] = {"P1": 5, "P2": 15}
@@ -63,7 +63,7 @@ class Finding(NamedTuple):
 
 
 def lint(
-    ruleset: RuleSet, tests: Sequence[RuleTest], where: Mapping[str, Where] | None = None
+    ruleset: RuleSet, tests: Sequence[Test], where: Mapping[str, Where] | None = None
 ) -> list[Finding]:
     """Findings by file and line, then notes. `where` is as `rules.load.read` gives it."""
     known = where or {}
@@ -88,18 +88,23 @@ def lint(
 # --- the checks: each says what is wrong with one rule ------------------------------------------------------------
 
 
-def _tested(rule: AnyRule | AnyWide, _: RuleSet, tests: Sequence[RuleTest]) -> Iterator[str]:
+def _tested(rule: AnyRule | AnyWide, _: RuleSet, tests: Sequence[Test]) -> Iterator[str]:
     mine = [test for test in tests if test.rule.id == rule.id]
     if not mine:
         yield "no test: show when it raises and what does not raise it"
         return
-    if not any(test.data.expect for test in mine):
+    if not any(_shown(test) for test in mine):
         yield "no test raises it"
-    if all(test.data.expect for test in mine):
+    if all(_shown(test) for test in mine):
         yield "no test shows what is not an alarm"
 
 
-def _spoken(rule: AnyRule | AnyWide, _: RuleSet, __: Sequence[RuleTest]) -> Iterator[str]:
+def _shown(test: Test) -> bool:
+    """Whether something comes of the rule in this test; of one that inhibits it is that others are suppressed."""
+    return bool(test.data.expect) or bool(getattr(test.data, "suppressed", None))
+
+
+def _spoken(rule: AnyRule | AnyWide, _: RuleSet, __: Sequence[Test]) -> Iterator[str]:
     if rule.title.vi == rule.title.en == title_of(rule.id):
         yield "no title in Vietnamese and English: the operator sees its id"
     if not rule.priorities:
@@ -109,7 +114,7 @@ def _spoken(rule: AnyRule | AnyWide, _: RuleSet, __: Sequence[RuleTest]) -> Iter
         yield f"{worst} without an instruction: what is the operator to do?"
 
 
-def _flaps(rule: AnyRule, _: RuleSet, __: Sequence[RuleTest]) -> Iterator[str]:
+def _flaps(rule: AnyRule, _: RuleSet, __: Sequence[Test]) -> Iterator[str]:
     if isinstance(rule, Happening) and rule.clear is None and not rule.keep_us:
         yield "neither clear nor keep: the alarm is over the moment it is raised"
     noisy = isinstance(rule, Threshold) and rule.event.topic.kind == "samples"
@@ -124,7 +129,7 @@ def _levels(rule: AnyRule) -> Sequence[Level | CountLevel]:
     return rule.levels if isinstance(rule, Threshold | Rate | Ratio | Count | Distinct) else ()
 
 
-def _noise(rule: AnyRule, ruleset: RuleSet, _: Sequence[RuleTest]) -> Iterator[str]:
+def _noise(rule: AnyRule, ruleset: RuleSet, _: Sequence[Test]) -> Iterator[str]:
     """`for: 0s` is meant, and may still be unwise: as a note."""
     fastest = min(ruleset.registry.of(rule.on), key=lambda s: s.every_us, default=None)
     if not isinstance(rule, Threshold) or fastest is None or fastest.every_us > NOISY:
@@ -134,7 +139,7 @@ def _noise(rule: AnyRule, ruleset: RuleSet, _: Sequence[RuleTest]) -> Iterator[s
             yield f"{level.priority}: for: 0s, and {fastest.key} speaks every {fastest.every}: noise raises it"
 
 
-def _known(rule: AnyRule, ruleset: RuleSet, _: Sequence[RuleTest]) -> Iterator[str]:
+def _known(rule: AnyRule, ruleset: RuleSet, _: Sequence[Test]) -> Iterator[str]:
     """What the registry says of the subjects, against what the rule believes of them."""
     sensors = ruleset.registry.of(rule.on)
     if isinstance(rule, Absence | Schedule) and not sensors:
@@ -167,7 +172,7 @@ def _known(rule: AnyRule, ruleset: RuleSet, _: Sequence[RuleTest]) -> Iterator[s
                 )
 
 
-def _bounds(rule: AnyRule, _: RuleSet, __: Sequence[RuleTest]) -> Iterator[str]:
+def _bounds(rule: AnyRule, _: RuleSet, __: Sequence[Test]) -> Iterator[str]:
     if not isinstance(rule, Threshold | Rate | Ratio):
         return
     for level in rule.levels:
@@ -179,7 +184,7 @@ def _bounds(rule: AnyRule, _: RuleSet, __: Sequence[RuleTest]) -> Iterator[str]:
             yield f"{other.priority} is never seen: where {other.raise_}, {one.priority} ({one.raise_}) holds as well"
 
 
-def _counts(rule: AnyRule, _: RuleSet, __: Sequence[RuleTest]) -> Iterator[str]:
+def _counts(rule: AnyRule, _: RuleSet, __: Sequence[Test]) -> Iterator[str]:
     """Levels of a count against one another, and of a distinct against how many values there are."""
     if not isinstance(rule, Count | Distinct):
         return
@@ -192,7 +197,7 @@ def _counts(rule: AnyRule, _: RuleSet, __: Sequence[RuleTest]) -> Iterator[str]:
             yield f"{level.priority} is never raised: {level.raise_}, and there are {most} values at all"
 
 
-def _reached(rule: AnyRule, _: RuleSet, __: Sequence[RuleTest]) -> Iterator[str]:
+def _reached(rule: AnyRule, _: RuleSet, __: Sequence[Test]) -> Iterator[str]:
     """Whether a condition can come to hold, and can cease to, within the bounds of its fields."""
     ranges = {**ranges_of(rule.event), "ratio": Range(0, 1), "total": Range(getattr(rule, "least", 0), inf)}
     for loc, text in (*rule.choices(), *rule.conditions()):
@@ -209,17 +214,17 @@ def _called(rule: AnyRule, loc: Loc) -> str:
     return str(loc[-1])
 
 
-def _units(rule: AnyRule, _: RuleSet, __: Sequence[RuleTest]) -> Iterator[str]:
+def _units(rule: AnyRule, _: RuleSet, __: Sequence[Test]) -> Iterator[str]:
     for _loc, text in (*rule.choices(), *rule.conditions()):
         yield from mismatches(text)
 
 
-def _strange(rule: AnyRule, _: RuleSet, __: Sequence[RuleTest]) -> Iterator[str]:
+def _strange(rule: AnyRule, _: RuleSet, __: Sequence[Test]) -> Iterator[str]:
     if isinstance(rule, Baseline) and not rule.least:
         yield f"no least: a difference of {rule.of} that nobody would notice can be strange to a quiet series"
 
 
-def _hours(rule: AnyRule, ruleset: RuleSet, _: Sequence[RuleTest]) -> Iterator[str]:
+def _hours(rule: AnyRule, ruleset: RuleSet, _: Sequence[Test]) -> Iterator[str]:
     """A calendar that is never open, and something due when it is closed again."""
     calendars = {calendar.id: calendar for calendar in ruleset.calendars}
     if rule.during is None or rule.during not in calendars:
@@ -231,17 +236,17 @@ def _hours(rule: AnyRule, ruleset: RuleSet, _: Sequence[RuleTest]) -> Iterator[s
         yield f"due {rule.due}: no window of {rule.during} is so long"
 
 
-def _mute(rule: AnyRule, ruleset: RuleSet, _: Sequence[RuleTest]) -> Iterator[str]:
+def _mute(rule: AnyRule, ruleset: RuleSet, _: Sequence[Test]) -> Iterator[str]:
     if not rule.tell and not any(rule.id in wide.members for wide in ruleset.wide):
         yield "tell: false, and no rule over signals reads it: it is for nobody"
 
 
 #: What a rule of any kind owes.
-_EVERY: tuple[Callable[[AnyRule | AnyWide, RuleSet, Sequence[RuleTest]], Iterator[str]], ...] = (
+_EVERY: tuple[Callable[[AnyRule | AnyWide, RuleSet, Sequence[Test]], Iterator[str]], ...] = (
     _tested,
     _spoken,
 )
-_CHECKS: tuple[Callable[[AnyRule, RuleSet, Sequence[RuleTest]], Iterator[str]], ...] = (
+_CHECKS: tuple[Callable[[AnyRule, RuleSet, Sequence[Test]], Iterator[str]], ...] = (
     _flaps,
     _known,
     _bounds,
@@ -257,7 +262,7 @@ _CHECKS: tuple[Callable[[AnyRule, RuleSet, Sequence[RuleTest]], Iterator[str]], 
 # --- rules over signals -------------------------------------------------------------------------------------------------
 
 
-def _gathered(wide: AnyWide, ruleset: RuleSet, _: Sequence[RuleTest]) -> Iterator[str]:
+def _gathered(wide: AnyWide, ruleset: RuleSet, _: Sequence[Test]) -> Iterator[str]:
     """Whether so many can ever come together, by the registry."""
     rules = {rule.id: rule for rule in ruleset.rules}
     topics = {rules[name].on for name in wide.members if name in rules}
@@ -280,7 +285,7 @@ def _gathered(wide: AnyWide, ruleset: RuleSet, _: Sequence[RuleTest]) -> Iterato
                 yield f"equal: {name} is no label of {', '.join(without)}"
 
 
-_WIDE_CHECKS: tuple[Callable[[AnyWide, RuleSet, Sequence[RuleTest]], Iterator[str]], ...] = (_gathered,)
+_WIDE_CHECKS: tuple[Callable[[AnyWide, RuleSet, Sequence[Test]], Iterator[str]], ...] = (_gathered,)
 
 
 # --- the set as a whole -------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def read(paths: str | Path | Iterable[str | Path]) -> Loaded:
     places: dict[Loc, tuple[Document, Loc]] = {}
     sensors: dict[tuple[str, str], Sensor] = {}
     for document in documents(paths):
-        for part, adapter, found in (("rules", _RULE, rules), ("calendars", _CALENDAR, calendars)):
+        for part, adapter, found in (("rules", RULE, rules), ("calendars", _CALENDAR, calendars)):
             for i, item in enumerate(document.section(part, problems)):
                 one = document.validated(adapter, item, (part, i), problems)
                 if one is None:
@@ -269,7 +269,7 @@ class Document:
             return None
 
 
-_RULE: TypeAdapter[Any] = TypeAdapter(Annotated[AnyRule | AnyWide, Field(discriminator="kind")])
+RULE: TypeAdapter[Any] = TypeAdapter(Annotated[AnyRule | AnyWide, Field(discriminator="kind")])
 _CALENDAR: TypeAdapter[Calendar] = TypeAdapter(Calendar)
 _SENSOR: TypeAdapter[Sensor] = TypeAdapter(Sensor)
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from models.base import micros
 from models.catalogue import event_of
+from rules.expecting import START
 from rules.judge import Judge
 from rules.program import compile_program
 from rules.spec import Interval
-from rules.testing import START
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

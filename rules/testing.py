@@ -5,31 +5,29 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from models.alarm import Priority
-from models.base import ENVELOPE, PLACE_FIELDS, Event, Micros, micros, moment
+from models.base import ENVELOPE, PLACE_FIELDS, Event, Micros, moment
 from rules.calendar import Calendar
-from rules.load import RulesError, documents
-from rules.spec import Absence, Interval, Registry, Rule, RuleSet, Schedule, Sensor
-from rules.terms import Duration, Lasting, duration_text, duration_us
+from rules.expecting import START, Expected, InputError, differences, offset
+from rules.load import RULE, RulesError, documents
+from rules.situations import WIDE
+from rules.spec import Absence, Interval, Registry, RuleSet, Schedule, Sensor
+from rules.terms import Data, Duration, Lasting, duration_us
+from rules.wide_testing import WideTest, WrittenWide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from rules.load import Document
+    from rules.load import Document, Where
+    from rules.situations import AnyWide
     from rules.spec import AnyRule
 
     #: Judges the events in order with the rules in force from START, lets the clock run to the last argument.
     Judge = Callable[[RuleSet, list[Event], Micros], list[Interval]]
-
-#: Offset 0 of every test: a Monday.
-START: Micros = micros(datetime(2026, 1, 5, tzinfo=UTC))
 
 MAX_SAMPLES = 20_000
 
@@ -40,45 +38,23 @@ _REPEATED = re.compile(r"(.+)x(\d{1,5})", re.DOTALL)
 _GIVEN = ("at", "event_id", "quality", "revision", *PLACE_FIELDS)
 
 
-class InputError(ValueError):
-    """Why a test's input makes no events; `loc` is its place below the test."""
-
-    def __init__(self, loc: tuple[str | int, ...], why: str) -> None:
-        super().__init__(why)
-        self.loc = loc
-
-
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Expected(_Data):
-    """One alarm: offsets from the test's start. No `end`: it is still raised when the test ends."""
-
-    start: Duration
-    end: Duration | None = None
-    priority: Priority | None = None
-    peak: float | None = None
-    labels: dict[str, str] | None = None
-
-
-class _Known(_Data):
+class _Known(Data):
     """A subject of the test's registry."""
 
     key: str | dict[str, str]
     every: Lasting
 
 
-class Written(_Data):
+class Written(Data):
     """A test as it is written."""
 
     name: Annotated[str, Field(min_length=1)]
     rule: str | None = None
     series: dict[str, Any] | list[dict[str, Any]] | None = None
     events: list[dict[str, Any]] | None = None
-    sensors: list[_Known] = []
+    sensors: tuple[_Known, ...] = ()
     until: Duration = "1h"
-    expect: list[Expected]
+    expect: tuple[Expected, ...]
 
 
 @dataclass(frozen=True)
@@ -128,8 +104,11 @@ class RuleTest:
         for i, fields in enumerate(self.data.events or []):
             if "at" not in fields:
                 raise InputError(("events", i), "an event says when: at: 5m")
-            yield _Row(_offset(fields["at"], ("events", i, "at")), fields, ("events", i))
+            yield _Row(offset(fields["at"], ("events", i, "at")), fields, ("events", i))
 
+
+#: A test of a rule on a topic, or of one over signals.
+Test = RuleTest | WideTest
 
 _Loc = tuple[str | int, ...]
 
@@ -140,79 +119,95 @@ class _Row(NamedTuple):
     loc: _Loc
 
 
-def parse_tests(paths: str | Path | Iterable[str | Path]) -> list[RuleTest]:
+def parse_tests(paths: str | Path | Iterable[str | Path]) -> list[Test]:
     """The tests in these files (or the *.yaml of a folder), each with its rule. Raises RulesError."""
     problems: list[str] = []
     read = documents(paths)
-    calendars = tuple(c for document in read for c in _calendars(document, problems))
-    found = [test for document in read for test in _tests(document, calendars, problems)]
+    calendars = tuple(c for document in read for _, c in _valid(document, "calendars", _CALENDAR, problems))
+    rules = [dict(_valid(document, "rules", RULE, problems)) for document in read]
+    topical = tuple(r for of_file in rules for r in of_file.values() if not isinstance(r, WIDE))
+    found: list[Test] = []
+    for document, mine in zip(read, rules, strict=True):
+        for i, item in enumerate(document.section("tests", problems)):
+            found += _test(_Read(document, i, item, mine), calendars, topical, problems)
     if problems:
         raise RulesError(problems)
     return found
 
 
-def run(test: RuleTest, judge: Judge) -> list[str]:
-    """What is different from what the test expects; nothing if it passes."""
+def run(test: Test, judge: Judge) -> list[str]:
+    """What is different from what the test expects; nothing if it passes. `judge` is for rules on a topic."""
     try:
+        if isinstance(test, WideTest):
+            return test.run()
         events, rules = test.events(), test.rules()
     except (InputError, ValidationError) as error:
         return [f"cannot be run: {error}"]
-    found = sorted(judge(rules, events, test.until()), key=lambda i: (i.start_us, i.labels))
-    wanted = sorted(test.data.expect, key=lambda e: (duration_us(e.start), sorted((e.labels or {}).items())))
-    return [
-        f"expected {_wanted(e) if e else 'nothing more'}, found {_found(f) if f else 'none'}"
-        for e, f in zip_longest(wanted, found)
-        if e is None or f is None or not _same(e, f)
-    ]
+    return differences(test.data.expect, judge(rules, events, test.until()))
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
-_RULE: TypeAdapter[Any] = TypeAdapter(Rule)
 _TEST: TypeAdapter[Written] = TypeAdapter(Written)
-
-
+_WIDE_TEST: TypeAdapter[WrittenWide] = TypeAdapter(WrittenWide)
 _CALENDAR: TypeAdapter[Calendar] = TypeAdapter(Calendar)
 
 
-def _calendars(document: Document, problems: list[str]) -> Iterator[Calendar]:
-    """A calendar may stand in another file than the rule that names it."""
-    for i, item in enumerate(document.section("calendars", problems)):
-        calendar = document.validated(_CALENDAR, item, ("calendars", i), problems)
-        if calendar is not None:
-            yield calendar
+def _valid(
+    document: Document, part: str, adapter: TypeAdapter[Any], problems: list[str]
+) -> Iterator[tuple[str, Any]]:
+    """What stands in a section of a file, by id."""
+    for i, item in enumerate(document.section(part, problems)):
+        found = document.validated(adapter, item, (part, i), problems)
+        if found is not None:
+            yield found.id, found
 
 
-def _tests(document: Document, calendars: tuple[Calendar, ...], problems: list[str]) -> Iterator[RuleTest]:
-    rules: dict[str, AnyRule] = {}
-    for i, item in enumerate(document.section("rules", problems)):
-        rule = document.validated(_RULE, item, ("rules", i), problems)
-        if rule is not None:
-            rules[rule.id] = rule
-    for i, item in enumerate(document.section("tests", problems)):
-        data = document.validated(_TEST, item, ("tests", i), problems)
-        if data is None:
-            continue
-        name = data.rule or (next(iter(rules)) if len(rules) == 1 else None)
-        file, line = document.where(("tests", i, "name"))
-        if name not in rules:
-            at = document.where(("tests", i, "rule"))
-            problems.append(
-                f"{at}: rule: one of the rules of this file ({', '.join(rules) or 'there is none'})"
-            )
-            continue
-        test = RuleTest(data.name, rules[name], data, file, line, calendars)
-        try:
+class _Read(NamedTuple):
+    """A test as it was read: the i-th of its file, which has these rules."""
+
+    document: Document
+    i: int
+    item: Any
+    rules: dict[str, AnyRule | AnyWide]
+
+    def where(self, *loc: str | int) -> Where:
+        return self.document.where(("tests", self.i, *loc))
+
+
+def _test(
+    read: _Read, calendars: tuple[Calendar, ...], topical: tuple[AnyRule, ...], problems: list[str]
+) -> Iterator[Test]:
+    """The test, or what is wrong with it in `problems`."""
+    said = read.item.get("rule") if isinstance(read.item, dict) else None
+    name = said or (next(iter(read.rules)) if len(read.rules) == 1 else None)
+    rule = read.rules.get(name) if isinstance(name, str) else None
+    wide = isinstance(rule, WIDE)
+    data = read.document.validated(_WIDE_TEST if wide else _TEST, read.item, ("tests", read.i), problems)
+    if data is None:
+        return
+    if rule is None:
+        of_file = ", ".join(read.rules) or "there is none"
+        problems.append(f"{read.where('rule')}: rule: one of the rules of this file ({of_file})")
+        return
+    file, line = read.where("name")
+    test: Test = (
+        WideTest(data.name, rule, data, file, line, topical, calendars)
+        if isinstance(rule, WIDE)
+        else RuleTest(data.name, rule, data, file, line, calendars)
+    )
+    try:
+        if isinstance(test, RuleTest):
             test.events()
-            test.rules()
-        except InputError as error:
-            problems.append(f"{document.where(('tests', i, *error.loc))}: {error}")
-        except ValidationError as error:
-            first = error.errors()[0]
-            part = "sensors" if "sensors" in first["loc"] else "rule"
-            problems.append(f"{document.where(('tests', i, part))}: {first['msg']}")
-        else:
-            yield test
+        test.rules()
+    except InputError as error:
+        problems.append(f"{read.where(*error.loc)}: {error}")
+    except ValidationError as error:
+        first = error.errors()[0]
+        part = "sensors" if "sensors" in first["loc"] else "rule"
+        problems.append(f"{read.where(part)}: {first['msg']}")
+    else:
+        yield test
 
 
 # --- the notation -----------------------------------------------------------------------------------------------------
@@ -220,7 +215,7 @@ def _tests(document: Document, calendars: tuple[Calendar, ...], problems: list[s
 
 def _samples(series: dict[str, Any], loc: _Loc) -> Iterator[_Row]:
     """The rows of one series. `_` in every field that varies: nothing is heard, and the time passes."""
-    start = _offset(series.get("at", "0s"), (*loc, "at"))
+    start = offset(series.get("at", "0s"), (*loc, "at"))
     varying: dict[str, list[Any]] = {}
     steps: set[str] = set()
     for name, value in series.items():
@@ -271,13 +266,6 @@ def _scalar(text: str) -> Any:
     return {"true": True, "false": False, "null": None}.get(text, text)
 
 
-def _offset(value: object, loc: _Loc) -> Micros:
-    try:
-        return 0 if value == 0 else duration_us(str(value))
-    except ValueError as error:
-        raise InputError(loc, str(error)) from None
-
-
 def _event(event: type[Event], n: int, at: Micros, fields: dict[str, Any], loc: _Loc) -> Event:
     """A valid event; what every event has, and a key that the test does not name, is filled in."""
     own = [name for name in event.model_fields if name not in ENVELOPE]
@@ -296,38 +284,3 @@ def _event(event: type[Event], n: int, at: Micros, fields: dict[str, Any], loc: 
         first = error.errors()[0]
         where = [str(part) for part in first["loc"]]
         raise InputError((*loc, *where[-1:]), f"{'.'.join(where)}: {first['msg']}") from None
-
-
-# --- telling a difference ---------------------------------------------------------------------------------------------
-
-
-def _same(expected: Expected, found: Interval) -> bool:
-    start, end = _offsets(found)
-    return (
-        duration_us(expected.start) == start
-        and (None if expected.end is None else duration_us(expected.end)) == end
-        and expected.priority in (None, found.priority)
-        and (expected.labels is None or expected.labels.items() <= dict(found.labels).items())
-        and (
-            expected.peak is None
-            or (found.peak is not None and abs(expected.peak - found.peak) <= 1e-9 * max(1, abs(found.peak)))
-        )
-    )
-
-
-def _offsets(found: Interval) -> tuple[Micros, Micros | None]:
-    return found.start_us - START, None if found.end_us is None else found.end_us - START
-
-
-def _wanted(e: Expected) -> str:
-    labels = ", ".join(f"{k}={v}" for k, v in (e.labels or {}).items())
-    peak = None if e.peak is None else f"peak {e.peak:g}"
-    return " ".join(p for p in (f"{e.start} to {e.end or 'still raised'}", e.priority, peak, labels) if p)
-
-
-def _found(f: Interval) -> str:
-    start, end = _offsets(f)
-    labels = ", ".join(f"{k}={v}" for k, v in f.labels)
-    peak = None if f.peak is None else f"peak {f.peak:g}"
-    until = "still raised" if end is None else duration_text(end)
-    return " ".join(p for p in (f"{duration_text(start)} to {until}", f.priority, peak, labels) if p)

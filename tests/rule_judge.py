@@ -2,10 +2,10 @@
 
 from models.alarm import PRIORITIES
 from models.base import micros
+from rules.expecting import START
 from rules.program import compile_program
 from rules.spec import Interval
 from rules.terms import values_of
-from rules.testing import START
 
 
 def judge(rules, events, until):

@@ -11,13 +11,14 @@ from models.base import Place, micros, moment
 from models.catalogue import event_of
 from models.traffic import TrafficFlow
 from rules import load
+from rules.expecting import START
 from rules.expr import fixed
 from rules.judge import Judge
 from rules.machine import INF
 from rules.program import compile_program
 from rules.proof import interval_judge
 from rules.spec import RuleSet
-from rules.testing import START, parse_tests, run
+from rules.testing import parse_tests, run
 
 CASES = parse_tests(Path(__file__).parent / "cases" / "rules" / "kinds.yaml")
 SHIPPED = Path(load.__file__).parent

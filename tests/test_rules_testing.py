@@ -3,9 +3,10 @@
 import pytest
 from rule_judge import judge
 
+from rules.expecting import START
 from rules.load import RulesError
 from rules.spec import Interval
-from rules.testing import START, parse_tests, run
+from rules.testing import parse_tests, run
 
 HEAD = """\
 rules:

@@ -98,7 +98,7 @@ def _gateway(case: _Case) -> Fault:
     name = case.rng.choice(groups)
     minutes = case.rng.randrange(8, 50)
     members = tuple((s.topic, s.key) for s in case.city.sensors if s.gateway == name)
-    rules = ("road-detector-silent", "camera-count-silent") if minutes > 12 else ()
+    rules = ("gateway-silent", "road-detector-silent", "camera-count-silent") if minutes > 14 else ()
     keeps = case.rng.random() < 0.5
     return Fault(
         case.id, "gateway-dead", case.start, case.start + minutes * MINUTE, members, rules, keeps=keeps
