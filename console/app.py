@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from pydantic import AwareDatetime  # noqa: TC002 - FastAPI reads annotations when it runs
 from starlette.exceptions import HTTPException
 
-from console import hub, metrics, problems, shapes, wire
+from console import hub, metrics, problems, wire
 from console.find import Find, newest
 from console.guard import Guard
 from console.orders import RefusedError
@@ -205,13 +205,12 @@ async def _detail(desk: Desk, past: Past, known: Known) -> wire.Detail:
         NoStoreError
     ):  # what the log has is shown; /api/health says that the store is away
         lines = await past.timeline(alarm.alarm_id, alarm.start)
-    rule = desk.rule(alarm.rule)
     return wire.Detail(
         alarm=alarm,
         instruction=found.instruction,
         evidence=found.evidence,
         timeline=tuple((lines | desk.alarms.timeline(alarm.alarm_id)).values()),
-        rule=None if rule is None else shapes.rule(rule),
+        rule=desk.shown_rule(alarm.rule),
     )
 
 

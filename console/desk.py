@@ -52,6 +52,7 @@ class Desk:
         self.lags: dict[str, int] = {}
         self._hop = Hop("console", settings)
         self._by_id: dict[str, AnyRule] = {}
+        self._shown: dict[str, wire.Rule] = {}
         self._newest: Micros = 0
 
     # --- time ---------------------------------------------------------------------------------------------------
@@ -71,6 +72,7 @@ class Desk:
         self.passed(stamp)
         self.rules, self.version = rules, version
         self._by_id = {rule.id: rule for rule in rules.rules}
+        self._shown = {rule.id: rule for rule in shapes.rules_of(rules)}
         self.sensors.set_up(rules, stamp)
         self.alarms.change(
             lambda alarm: alarm.model_copy(
@@ -127,11 +129,13 @@ class Desk:
     def look(self) -> tuple[wire.Seen, ...]:
         """Look at all sensors; what changed."""
         alarms: set[str] = set()
-        missed: set[str] = set()
+        missed: dict[str, bool] = {}
         for alarm in self.alarms.open():
             if alarm.active and alarm.sensor is not None:
-                silent = isinstance(self._by_id.get(alarm.rule), Absence)
-                (missed if silent else alarms).add(alarm.sensor)
+                if isinstance(self._by_id.get(alarm.rule), Absence):
+                    missed[alarm.sensor] = alarm.state == "DSUPR"
+                else:
+                    alarms.add(alarm.sensor)
         return self.sensors.look(self.now(), alarms, missed)
 
     def tell_seen(self) -> None:
@@ -163,6 +167,7 @@ class Desk:
             feeds=feeds,
             sensors=self.sensors.tally(),
             left_open=self.left_open,
+            suppressed=sum(alarm.state == "DSUPR" for alarm in self.alarms.open()),
         )
 
     def snapshot(self) -> bytes:
@@ -199,6 +204,10 @@ class Desk:
     def rule(self, rule_id: str) -> AnyRule | None:
         """The rule, if it is in force."""
         return self._by_id.get(rule_id)
+
+    def shown_rule(self, rule_id: str) -> wire.Rule | None:
+        """The rule as it is shown, if it is in force; those over signals, too."""
+        return self._shown.get(rule_id)
 
     def unready(self) -> str | None:
         """Why what is shown is not what is: the log is not read yet, or its broker is away."""

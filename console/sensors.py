@@ -119,10 +119,11 @@ class Sensors:
 
     # --- out ----------------------------------------------------------------------------------------------------
 
-    def look(self, now: Micros, alarms: Collection[str], missed: Collection[str]) -> tuple[wire.Seen, ...]:
+    def look(self, now: Micros, alarms: Collection[str], missed: Mapping[str, bool]) -> tuple[wire.Seen, ...]:
         """Look at all sensors: those that are seen differently than at the last look.
 
-        `alarms` are the ids of sensors where something is wrong, `missed` of those an absence rule misses.
+        `alarms` are the ids of sensors where something is wrong, `missed` of those an absence rule misses, and whether that
+        is suppressed: then something else is the reason, and known.
         """
         found = {
             id_: sight(
@@ -132,6 +133,7 @@ class Sensors:
                 now=now,
                 alarm=id_ in alarms,
                 missed=id_ in missed,
+                behind=missed.get(id_, False),
             )
             for id_, sensor in self._sensors.items()
         }

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from models.alarm import Alarm, AlarmEvent
+    from rules.situations import AnyWide
     from rules.spec import AnyRule, RuleSet
     from rules.spec import Sensor as Listed
 
@@ -43,15 +44,25 @@ def entry(found: AlarmEvent) -> wire.Entry:
     )
 
 
-def rule(found: AnyRule) -> wire.Rule:
+def rule(found: AnyRule | AnyWide, topic: str) -> wire.Rule:
     return wire.Rule(
         id=found.id,
         kind=found.kind,
-        topic=found.on,
+        topic=topic,
         title=found.title,
         instruction=found.instruction,
         category=found.category,
         priorities=found.priorities,
+    )
+
+
+def rules_of(rules: RuleSet) -> tuple[wire.Rule, ...]:
+    """Those on a topic, and those over signals."""
+    on = {found.id: found.on for found in rules.rules}
+    over = ((found, next(name for _, name in found.named())) for found in rules.wide)
+    return (
+        *(rule(found, found.on) for found in rules.rules),
+        *(rule(found, on[first]) for found, first in over),
     )
 
 
@@ -72,7 +83,7 @@ def city(log_id: str, clock: wire.Clock, version: int | None, rules: RuleSet) ->
         log_id=log_id,
         clock=clock,
         rules_version=version,
-        rules=tuple(map(rule, rules.rules)),
+        rules=rules_of(rules),
         sensors=tuple(map(sensor, rules.registry.sensors)),
         topics=tuple(
             wire.Topic(name=t.name, measurement=t.measurement, kind=t.kind, key=t.key)

@@ -30,7 +30,7 @@ class Sensor(_Wire):
 
 
 class Rule(_Wire):
-    """A rule in force, as far as an operator needs it."""
+    """A rule in force, as far as an operator needs it. `topic` of a rule over signals: that of the first rule it is over."""
 
     id: str
     kind: str
@@ -74,6 +74,7 @@ class Alarm(_Wire):
 
     `changed_at` is the time of the record that made it so. `position` grows with every change of any alarm of this log: of
     two records of one alarm the greater is the newer. `sensor` is the id of the sensor of the registry that it is about.
+    `suppressed_by`: by rule, the alarm that is the reason why nobody is called for this one.
     """
 
     alarm_id: str
@@ -97,6 +98,7 @@ class Alarm(_Wire):
     acked_by: str | None
     acked_at: AwareDatetime | None
     retracted: bool
+    suppressed_by: dict[str, str]
     revised: int
     state: State
     closed_by: Literal["log-ended"] | None
@@ -115,7 +117,7 @@ class Entry(_Wire):
     """One line of an alarm's timeline: what happened, when and by whom, and what the alarm then was."""
 
     id: str
-    type: Literal["raised", "revised", "retracted", "cleared", "acknowledged"]
+    type: Literal["raised", "revised", "retracted", "cleared", "acknowledged", "suppressed", "released"]
     at: AwareDatetime
     cause: str | None
     actor: str | None
@@ -198,14 +200,14 @@ class Chart(_Wire):
 
 #: Waiting: since the console knows of it, it has not yet had the time to be missed.
 Status = Literal["ok", "alarm", "blind", "waiting"]
-Why = Literal["never", "silent", "late", "no_value", "feed"]
+Why = Literal["never", "silent", "late", "no_value", "feed", "gateway"]
 
 
 class Seen(_Wire):
     """What is known of a sensor now. `at` is its newest observation, `since` that from which on it is blind.
 
     `why` it is blind: `never` heard; `silent`; only what is too `late` comes; it speaks and measures `no_value`; its whole
-    `feed` is silent.
+    `feed` is silent; its `gateway` is, of which one alarm tells.
     """
 
     id: str
@@ -246,7 +248,8 @@ class Part(_Wire):
 class Health(_Wire):
     """Whether what the page shows can be believed: GET /api/health, and every few seconds on the stream.
 
-    `left_open` alarms were still raised when an earlier log ended; the history has them.
+    `left_open` alarms were still raised when an earlier log ended; the history has them. `suppressed` alarms stand and
+    call nobody, by design; the list has them, for whoever asks for their state.
     """
 
     now: AwareDatetime
@@ -256,6 +259,7 @@ class Health(_Wire):
     feeds: tuple[Feed, ...]
     sensors: dict[Status, int]
     left_open: int
+    suppressed: int
 
 
 # --- the stream: GET /api/stream (text/event-stream) -------------------------------------------------------------------

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rules.spec import AnyRule
 
 Status = Literal["ok", "alarm", "blind", "waiting"]
-Why = Literal["never", "silent", "late", "no_value", "feed"]
+Why = Literal["never", "silent", "late", "no_value", "feed", "gateway"]
 
 #: So many of its own intervals without a word, where no absence rule says how many: one may be lost on its way.
 MISSES = 3
@@ -59,15 +59,26 @@ def allowance_us(every_us: Micros, rules: Iterable[AnyRule]) -> Micros:
     return max(LEAST_US, min(asked, default=MISSES * every_us))
 
 
-def sight(heard: Heard, *, allowance: Micros, known: Micros, now: Micros, alarm: bool, missed: bool) -> Sight:
+def sight(
+    heard: Heard,
+    *,
+    allowance: Micros,
+    known: Micros,
+    now: Micros,
+    alarm: bool,
+    missed: bool,
+    behind: bool = False,
+) -> Sight:
     """How a sensor stands. `known` is since when it is expected to speak.
 
-    `alarm`: something is wrong there; `missed`: an absence rule has raised that it is silent. A sensor that speaks
-    again is believed before the judge takes that alarm back.
+    `alarm`: something is wrong there; `missed`: an absence rule has raised that it is silent; `behind`: that is suppressed,
+    since all behind its gateway are. A sensor that speaks again is believed before the judge takes that alarm back.
     """
     why, since = _blindness(heard, allowance, known, now)
     if why is None and missed and not _young(heard.judged, allowance, now):
         why, since = ("silent", heard.at) if heard.at is not None else ("never", known)
+    if behind and why in ("silent", "never"):
+        why = "gateway"
     if alarm:
         return Sight("alarm", why, since)
     if why is not None:
@@ -97,4 +108,4 @@ def _young(at: Micros | None, allowance: Micros, now: Micros) -> bool:
 def whole_feed(found: Iterable[Sight]) -> bool:
     """Whether all sensors of a topic, two or more, are silent: then it is their line, and not each of them."""
     whys = [sight.why for sight in found]
-    return len(whys) > 1 and all(why in ("silent", "never", "feed") for why in whys)
+    return len(whys) > 1 and all(why in ("silent", "never", "gateway", "feed") for why in whys)

@@ -112,7 +112,7 @@ def ids(answer):
 async def test_the_city_is_its_rules_sensors_and_topics(city):
     async with city() as c:
         found = wire.City.model_validate_json((await c.client.get("/api/city")).content)
-    assert {r.id for r in found.rules} == {r.id for r in RULES.rules}
+    assert {r.id for r in found.rules} == {r.id for r in (*RULES.rules, *RULES.wide)}
     assert len(found.sensors) == len(RULES.registry.sensors)
     sensor = next(s for s in found.sensors if s.topic == FLOW)
     assert sensor.id == f"{FLOW}|{sensor.key}"

@@ -38,7 +38,7 @@ def spoke(at, *, late=False, has_value=True, speed=30.0):
 
 
 def look(here, now, alarms=(), missed=()):
-    return {seen.id: seen for seen in here.look(now, set(alarms), set(missed))}
+    return {seen.id: seen for seen in here.look(now, set(alarms), dict.fromkeys(missed, False))}
 
 
 def test_only_what_changed_is_told(here):
@@ -101,7 +101,7 @@ def test_another_registry_keeps_what_is_known_of_the_sensors_that_stay(here):
 
 def test_who_is_not_of_the_registry_is_no_sensor_here(here):
     here.hear(FLOW, "stranger", spoke(T0))
-    assert f"{FLOW}|stranger" not in {s.id for s in here.look(T0, set(), set())}
+    assert f"{FLOW}|stranger" not in {s.id for s in here.look(T0, set(), {})}
 
 
 def test_of_an_event_only_public_values_are_shown_and_nothing_of_a_person():

@@ -158,10 +158,15 @@ class City:
 
     def seen(self) -> dict[str, tuple[str, str | None]]:
         """Status and why of every sensor, as the console works it out."""
-        alarms, missed = set(), set()
+        alarms: set[str] = set()
+        missed: dict[str, bool] = {}
         for alarm in self.plane.alarms():
             if alarm.active and "segment_id" in alarm.labels:
-                (missed if alarm.rule == "silent" else alarms).add(f"{TOPIC}|{alarm.labels['segment_id']}")
+                id_ = f"{TOPIC}|{alarm.labels['segment_id']}"
+                if alarm.rule == "silent":
+                    missed[id_] = alarm.state == "DSUPR"
+                else:
+                    alarms.add(id_)
         self.sensors.look(self._stamp(), alarms, missed)
         return {seen.id.partition("|")[2]: (seen.status, seen.why) for seen in self.sensors.shown()}
 
@@ -223,8 +228,8 @@ def test_its_silences_are_kept_and_counted_and_nobody_is_called_for_them(died: A
 def test_forty_sensors_are_not_seen_and_the_jams_among_them_still_stand(died: Any) -> None:
     _, looks = died
     seen = looks[BACK - 1]
-    assert {seen[key] for key in EVERY if key < "s40" and key not in JAMMED} == {("blind", "silent")}
-    assert {seen[key] for key in JAMMED} == {("alarm", "silent")}
+    assert {seen[key] for key in EVERY if key < "s40" and key not in JAMMED} == {("blind", "gateway")}
+    assert {seen[key] for key in JAMMED} == {("alarm", "gateway")}
     assert {seen[key] for key in EVERY if key >= "s40"} == {("ok", None)}
 
 

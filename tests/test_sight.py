@@ -15,6 +15,15 @@ def look(heard=NOTHING, *, known=0, alarm=False, missed=False, allowance=3 * MIN
     return sight(heard, allowance=allowance, known=known, now=now, alarm=alarm, missed=missed)
 
 
+def test_who_is_silent_with_all_behind_its_gateway_is_blind_for_that():
+    for what in (heard(60), NOTHING):
+        seen = sight(what, allowance=3 * MINUTE, known=0, now=NOW, alarm=False, missed=True, behind=True)
+        assert (seen.status, seen.why) == ("blind", "gateway")
+    back = sight(heard(1), allowance=3 * MINUTE, known=0, now=NOW, alarm=False, missed=True, behind=True)
+    assert back == Sight("ok"), "who speaks again is believed"
+    assert whole_feed([Sight("blind", "gateway", 0), Sight("blind", "silent", 0)])
+
+
 def heard(minutes, **others):
     """All of it so many minutes ago."""
     at = NOW - minutes * MINUTE

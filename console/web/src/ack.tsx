@@ -9,7 +9,11 @@ import type { Ask } from "./wire";
 
 /** Nothing can be done about an alarm that somebody has acknowledged, that never was, or whose log has ended. */
 export const canAcknowledge = (alarm: Alarm): boolean =>
-  !alarm.acked && !alarm.retracted && alarm.closed_by === null && alarm.state !== "NORM";
+  !alarm.acked &&
+  !alarm.retracted &&
+  alarm.closed_by === null &&
+  alarm.state !== "NORM" &&
+  alarm.state !== "DSUPR";
 
 function Answer({ answer }: { answer: Outcome | "sending" }) {
   const { w, lang, now } = useScene();

@@ -157,6 +157,7 @@ function Explained({ alarm }: { alarm: Alarm }) {
     alarm.retracted ? w.explainRetracted : null,
     alarm.closed_by === null ? null : w.explainLogEnded,
     alarm.state === "RTNUN" ? w.explainRtn : null,
+    alarm.state === "DSUPR" ? w.explainSuppressed(Object.keys(alarm.suppressed_by).join(", ")) : null,
     alarm.revised > 0 ? w.explainRevised(alarm.revised) : null,
   ].filter((each) => each !== null);
   return (

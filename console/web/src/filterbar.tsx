@@ -2,11 +2,11 @@
 import { useMemo } from "preact/hooks";
 import { domainOf, topicOf, wardOf, type Known } from "./city";
 import { isActive, NO_FILTER, type Filter } from "./filters";
-import { isOpen, PRIORITIES, unacked, type Alarm, type Priority } from "./model";
+import { isOpen, isSuppressed, PRIORITIES, unacked, type Alarm, type Priority } from "./model";
 import { domainName } from "./names";
 import { Shape, useScene } from "./ui";
 
-const STATES = ["open", "UNACK", "ACKED", "RTNUN", "NORM"] as const;
+const STATES = ["open", "UNACK", "ACKED", "RTNUN", "DSUPR", "NORM"] as const;
 
 /** Domains and wards that there are: of the registry, the rules and the alarms themselves. */
 function choices(city: Known, alarms: Iterable<Alarm>): { domains: string[]; wards: string[] } {
@@ -48,6 +48,7 @@ export function FilterBar({ filter, alarms, alarmsAt, hidden, set }: Props) {
   const { w, lang, city } = useScene();
   const { domains, wards } = useMemo(() => choices(city, alarms.values()), [city, alarmsAt]);
   const counts = useMemo(() => counted(alarms.values()), [alarmsAt]);
+  const suppressed = useMemo(() => [...alarms.values()].filter(isSuppressed).length, [alarmsAt]);
   const change = (part: Partial<Filter>) => set({ ...filter, ...part });
   const toggle = (p: Priority) => {
     const priorities = new Set(filter.priorities);
@@ -55,7 +56,13 @@ export function FilterBar({ filter, alarms, alarmsAt, hidden, set }: Props) {
     change({ priorities });
   };
   const stateName = (state: Filter["state"]) =>
-    state === "open" ? w.anyState : state === "NORM" ? w.over : w.state[state];
+    state === "open"
+      ? w.anyState
+      : state === "NORM"
+        ? w.over
+        : state === "DSUPR"
+          ? `${w.state.DSUPR} (${suppressed})`
+          : w.state[state];
   const active: [string, Partial<Filter>][] = [
     ...PRIORITIES.filter((p) => filter.priorities.has(p)).map((p): [string, Partial<Filter>] => [
       w.short[p],

@@ -149,7 +149,9 @@ export function isOld(link: Link, now: number): boolean {
 }
 
 export const unacked = (alarm: Alarm): boolean => alarm.state === "UNACK" || alarm.state === "RTNUN";
-export const isOpen = (alarm: Alarm): boolean => alarm.state !== "NORM";
+/** What is suppressed by design calls nobody: it is counted, and listed for whoever asks for it. */
+export const isSuppressed = (alarm: Alarm): boolean => alarm.state === "DSUPR";
+export const isOpen = (alarm: Alarm): boolean => alarm.state !== "NORM" && !isSuppressed(alarm);
 
 /** "(3 · P1) citywatch": how many are not acknowledged, and the worst of them. */
 export function title(alarms: Iterable<Alarm>): string {

@@ -5,6 +5,7 @@
  *
  * `changed_at` is the time of the record that made it so. `position` grows with every change of any alarm of this log: of
  * two records of one alarm the greater is the newer. `sensor` is the id of the sensor of the registry that it is about.
+ * `suppressed_by`: by rule, the alarm that is the reason why nobody is called for this one.
  */
 export interface Alarm {
   alarm_id: string;
@@ -42,6 +43,9 @@ export interface Alarm {
   acked_by: string | null;
   acked_at: string | null;
   retracted: boolean;
+  suppressed_by: {
+    [k: string]: string;
+  };
   revised: number;
   state: "NORM" | "UNACK" | "ACKED" | "RTNUN" | "DSUPR";
   closed_by: "log-ended" | null;
@@ -129,7 +133,7 @@ export interface City {
   topics: Topic[];
 }
 /**
- * A rule in force, as far as an operator needs it.
+ * A rule in force, as far as an operator needs it. `topic` of a rule over signals: that of the first rule it is over.
  */
 export interface Rule {
   id: string;
@@ -209,7 +213,7 @@ export interface Evidence {
  */
 export interface Entry {
   id: string;
-  type: "raised" | "revised" | "retracted" | "cleared" | "acknowledged";
+  type: "raised" | "revised" | "retracted" | "cleared" | "acknowledged" | "suppressed" | "released";
   at: string;
   cause: string | null;
   actor: string | null;
@@ -262,7 +266,8 @@ export interface Feed {
 /**
  * Whether what the page shows can be believed: GET /api/health, and every few seconds on the stream.
  *
- * `left_open` alarms were still raised when an earlier log ended; the history has them.
+ * `left_open` alarms were still raised when an earlier log ended; the history has them. `suppressed` alarms stand and
+ * call nobody, by design; the list has them, for whoever asks for their state.
  */
 export interface Health {
   now: string;
@@ -274,6 +279,7 @@ export interface Health {
     [k: string]: number;
   };
   left_open: number;
+  suppressed: number;
 }
 /**
  * A part of the platform. `behind_s` is the age of the oldest record that it has not done yet; `why` is for engineers.
@@ -308,12 +314,12 @@ export interface Problem {
  * What is known of a sensor now. `at` is its newest observation, `since` that from which on it is blind.
  *
  * `why` it is blind: `never` heard; `silent`; only what is too `late` comes; it speaks and measures `no_value`; its whole
- * `feed` is silent.
+ * `feed` is silent; its `gateway` is, of which one alarm tells.
  */
 export interface Seen {
   id: string;
   status: "ok" | "alarm" | "blind" | "waiting";
-  why: ("never" | "silent" | "late" | "no_value" | "feed") | null;
+  why: ("never" | "silent" | "late" | "no_value" | "feed" | "gateway") | null;
   since: string | null;
   at: string | null;
   values: {

@@ -27,6 +27,17 @@ test("alarms of one moment have one order, however they came", () => {
   assert.deepEqual(layout(alarms), layout([...alarms].reverse()));
 });
 
+test("what is suppressed by design calls nobody, is not among the open ones, and is there for whoever asks", () => {
+  const open = alarm({ alarm_id: "a" });
+  const suppressed = alarm({ alarm_id: "b", state: "DSUPR", suppressed_by: { "gateway-silent": "a" } });
+  const all = choose(NO_FILTER, CITY, [open, suppressed]);
+  assert.deepEqual(all, { shown: [open], hidden: [] });
+  assert.deepEqual(choose({ ...NO_FILTER, state: "DSUPR" }, CITY, [open, suppressed]).shown, [suppressed]);
+  const news: News = new Map();
+  arrive(news, new Set(), [suppressed], false);
+  assert.equal(news.size, 0);
+});
+
 test("what a held list does not show yet is counted, and the worst is named", () => {
   const a = alarm({ alarm_id: "a" });
   const shown = layout([a]);

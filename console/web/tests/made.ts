@@ -24,6 +24,7 @@ export function alarm(part: Partial<Alarm> = {}): Alarm {
     acked_by: null,
     acked_at: null,
     retracted: false,
+    suppressed_by: {},
     revised: 0,
     state: "UNACK",
     closed_by: null,
@@ -42,6 +43,7 @@ export function health(part: Partial<Health> = {}): Health {
     feeds: [],
     sensors: {},
     left_open: 0,
+    suppressed: 0,
     ...part,
   };
 }
