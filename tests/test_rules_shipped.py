@@ -11,7 +11,7 @@ from models.catalogue import topics
 from rules.lint import lint
 from rules.load import default, read
 from rules.proof import interval_judge
-from rules.testing import parse_tests, run
+from rules.testing import RuleTest, parse_tests, run
 
 SHIPPED = Path(rules.__file__).parent
 TESTS = parse_tests(SHIPPED)
@@ -23,7 +23,9 @@ def test_a_shipped_rule_does_what_its_test_says(test):
     assert run(test, interval_judge) == []
 
 
-@each
+@pytest.mark.parametrize(
+    "test", [t for t in TESTS if isinstance(t, RuleTest)], ids=lambda t: f"{t.rule.id}: {t.name}"
+)
 def test_the_judge_tells_what_the_fold_alone_finds(test):
     def told(judge):
         found = judge(test.rules(), test.events(), test.until())

@@ -313,7 +313,7 @@ def test_a_run_holds_what_a_day_holds_and_no_more():
 def test_every_kind_of_fault_happens():
     assert {it.kind for it in broken()} == {kind for kind, _, _ in faults.FAULTS}
     assert {it.keeps for it in broken() if it.kind == "gateway-dead"} == {True, False}
-    known = {rule.id for rule in default().rules}
+    known = {rule.id for rule in (*default().rules, *default().wide)}
     assert {rule for it in broken() for rule in it.rules} <= known
 
 
