@@ -12,6 +12,7 @@ from models.base import micros
 from models.catalogue import event_of
 from rules.lifecycle import Plane
 from rules.proof import signals_of
+from rules.spec import RULES
 from rules.testing import parse_tests
 from sinks.contract import Point, Record
 from sinks.points import pointer
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from rules.testing import Test
 
 HERE = Path(__file__).parent
-CASES = parse_tests(Path(rules.__file__).parent) + parse_tests(HERE / "cases" / "rules" / "kinds.yaml")
+_ALL = parse_tests(Path(rules.__file__).parent) + parse_tests(HERE / "cases" / "rules" / "kinds.yaml")
+#: Of rules on a topic; those over signals are in test_explain_wide.py.
+CASES = [case for case in _ALL if isinstance(case.rule, RULES)]
 
 
 class Told(NamedTuple):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from explained import CASES
 from hypothesis import given, settings
 from test_core_judge import events, log_of, ticks
 
-import rules
 from models.alarm import PRIORITIES, Signal
 from models.base import micros
 from models.catalogue import event_of
@@ -18,7 +17,6 @@ from rules.derive import NO_MINIMUM, Given, fold, given_of, same, samples_in, se
 from rules.machine import Episode
 from rules.proof import signals_of
 from rules.spec import RuleSet
-from rules.testing import parse_tests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,11 +72,6 @@ def check(signals: Iterable[Signal]) -> None:
 def test_every_signal_is_derived_again_from_its_own_words(made, beats):
     log = log_of(made, beats, 0)
     check(log.feed(log.fresh()))
-
-
-CASES = parse_tests(Path(rules.__file__).parent) + parse_tests(
-    Path(__file__).parent / "cases" / "rules" / "kinds.yaml"
-)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.rule.id}: {c.name}")
