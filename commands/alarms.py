@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 ABOUT = """\
 Alarms as they stand: those that ask for somebody first, by priority, the oldest first. Without --all or --state, only
 these: UNACK (raised, nobody has seen it), ACKED (raised and seen), RTNUN (over, but nobody has seen it). NORM is over
-and seen, or was taken back. An alarm never clears because its sensor fell silent."""
+and seen, or was taken back. DSUPR stands and calls nobody: another alarm tells of the reason (`suppressed_by`). An alarm
+never clears because its sensor fell silent."""
 
 EXAMPLES = """\
   citywatch alarms
@@ -33,6 +34,9 @@ EXAMPLES = """\
 ACK = """\
 Say that somebody has seen an alarm, and who.
 The command goes into the log of alarms; when the broker has it, it counts, and every console will show it."""
+
+#: States of alarms that ask for nobody.
+_QUIET = ("NORM", "DSUPR")
 
 #: How long the broker may take to say that it has a command.
 _ACK_S = 30
@@ -61,7 +65,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         return await store.kept("alarm", where=where)
 
     found = sorted((_record(r) for r in ask(settings, answer)), key=_urgency)
-    asked = [a for a in found if args.all or args.state or a["state"] != "NORM"]
+    asked = [a for a in found if args.all or args.state or a["state"] not in _QUIET]
     shown = asked if args.limit is None else asked[: max(0, args.limit)]
     if args.json:
         print_json(shown)
@@ -75,7 +79,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 def _told(over: int, cut: int, *, nothing: bool) -> None:
     if nothing:
-        tell(f"no alarm asks for anybody{f' ({over:,} are over: --all)' if over else ''}")
+        tell(f"no alarm asks for anybody{f' ({over:,} are over or suppressed: --all)' if over else ''}")
     if cut:
         tell(f"{cut:,} more: a greater --limit shows them")
 
@@ -90,7 +94,7 @@ def _record(record: Record) -> dict[str, Any]:
 
 
 def _urgency(alarm: dict[str, Any]) -> tuple[bool, int, str, str]:
-    return alarm["state"] == "NORM", PRIORITIES.index(alarm["priority"]), alarm["start"], alarm["alarm_id"]
+    return alarm["state"] in _QUIET, PRIORITIES.index(alarm["priority"]), alarm["start"], alarm["alarm_id"]
 
 
 def micros_now() -> int:

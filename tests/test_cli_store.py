@@ -69,7 +69,7 @@ def test_no_alarm_says_how_many_are_over(city):  # noqa: F811
     city.hold(records=[alarm("over", state="NORM")])
     done = city("alarms")
     assert (done.code, done.out) == (0, "")
-    assert "no alarm asks for anybody (1 are over: --all)" in done.err
+    assert "no alarm asks for anybody (1 are over or suppressed: --all)" in done.err
 
 
 def test_an_unknown_state_is_wrong_use(alarmed):
