@@ -99,7 +99,7 @@ def _versions(r: Random, kind: str, rule: dict[str, Any], event: type[Event], la
                 calendars = _calendars(r, kind)
         if "not yet in force" in FAULTS:
             said = since
-        yield Said(said, since, _rules(named, calendars, sensors))
+        yield Said(said, since, _rules(event, named, calendars, sensors))
 
 
 def _another(r: Random, event: type[Event]) -> dict[str, Any]:
@@ -321,11 +321,14 @@ _RULES: dict[str, Callable[[Random], tuple[dict[str, Any], type[Event]]]] = {
 
 
 def _rules(
-    named: list[dict[str, Any]], calendars: list[dict[str, Any]], sensors: list[dict[str, Any]]
+    event: type[Event],
+    named: list[dict[str, Any]],
+    calendars: list[dict[str, Any]],
+    sensors: list[dict[str, Any]],
 ) -> RuleSet:
-    if "one rule" in FAULTS and named:
-        said = {name: named[0][name] for name in ("on", "by")}
-        said |= {"kind": "event", "priority": "P4", "raise": "quality == 'no_value'", "keep": "1s"}
+    if "one rule" in FAULTS:
+        said = {"on": event.topic.name, "by": list(event.topic.key), "priority": "P4"}
+        said |= {"kind": "event", "raise": "quality == 'no_value'", "keep": "1s"}
         named = [*named, said | {"id": "never"}, said | {"id": "never-too"}]
     return RuleSet.model_validate({"rules": named, "calendars": calendars, "registry": {"sensors": sensors}})
 
