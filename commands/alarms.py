@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from commands.output import UsageError, option_json, part, parts, print_json, table, teach, tell
 from commands.reach import ask, broker, broker_if_any
 from models.alarm import COMMAND_TYPE, PRIORITIES, Command, State
-from models.base import micros
+from models.base import micros, moment
 from models.catalogue import ALARM_INPUT
+from rules.lifecycle import SHELF
+from rules.terms import duration_text, duration_us
 from sinks.query import format_time
 
 if TYPE_CHECKING:
     import argparse
+    from datetime import datetime
 
     from settings import Settings
     from sinks.contract import Record, Store
@@ -22,8 +25,8 @@ if TYPE_CHECKING:
 ABOUT = """\
 Alarms as they stand: those that ask for somebody first, by priority, the oldest first. Without --all or --state, only
 these: UNACK (raised, nobody has seen it), ACKED (raised and seen), RTNUN (over, but nobody has seen it). NORM is over
-and seen, or was taken back. DSUPR stands and calls nobody: another alarm tells of the reason (`suppressed_by`). An alarm
-never clears because its sensor fell silent."""
+and seen, or was taken back. DSUPR stands and calls nobody: another alarm tells of the reason (`suppressed_by`). SHLVD was
+put away for a while by an operator. An alarm never clears because its sensor fell silent."""
 
 EXAMPLES = """\
   citywatch alarms
@@ -35,8 +38,15 @@ ACK = """\
 Say that somebody has seen an alarm, and who.
 The command goes into the log of alarms; when the broker has it, it counts, and every console will show it."""
 
+SHELVE = """\
+Put an alarm away for a while, for a reason: nobody is called for it, nor for the next of the same rule and subject, unless
+one is worse. When the time is over, a day at most, what still stands asks again."""
+
+UNSHELVE = """\
+Take an alarm off the shelf before its time is over: if it still stands, it asks again."""
+
 #: States of alarms that ask for nobody.
-_QUIET = ("NORM", "DSUPR")
+_QUIET = ("NORM", "SHLVD", "DSUPR")
 
 #: How long the broker may take to say that it has a command.
 _ACK_S = 30
@@ -50,12 +60,28 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N")
     option_json(parser, "for programs: a list of records")
     parser.set_defaults(run=run)
-    one = part(
-        parts(parser, required=False), "ack", ACK, ack, '  citywatch alarms ack ALARM_ID --by "Lan, shift B"'
+    where = parts(parser, required=False)
+    one = part(where, "ack", ACK, ack, '  citywatch alarms ack ALARM_ID --by "Lan, shift B"')
+    _who(one, "who has seen it")
+    put_away = part(
+        where,
+        "shelve",
+        SHELVE,
+        shelve,
+        '  citywatch alarms shelve ALARM_ID --by "Lan, shift B" --for 2h --note "roadworks, told by the police"',
     )
-    one.add_argument("alarm_id", metavar="ALARM_ID")
-    one.add_argument("--by", required=True, metavar="NAME", help="who has seen it")
-    one.add_argument("--note", metavar="TEXT", help="for the alarm's history")
+    _who(put_away, "who takes the responsibility", note=True)
+    put_away.add_argument(
+        "--for", required=True, dest="lasts", metavar="DURATION", help="30m, 2h; 24h at most"
+    )
+    taken = part(where, "unshelve", UNSHELVE, unshelve, '  citywatch alarms unshelve ALARM_ID --by "Lan"')
+    _who(taken, "who takes it off")
+
+
+def _who(parser: argparse.ArgumentParser, what: str, *, note: bool = False) -> None:
+    parser.add_argument("alarm_id", metavar="ALARM_ID")
+    parser.add_argument("--by", required=True, metavar="NAME", help=what)
+    parser.add_argument("--note", required=note, metavar="TEXT", help="for the alarm's history")
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -139,6 +165,35 @@ def _age(start: str, now: int) -> str:
 
 
 def ack(args: argparse.Namespace, settings: Settings) -> int:
+    alarm = _open(args, settings, "acknowledge")
+    if alarm["acked"]:
+        tell(f"already acknowledged by {alarm['acked_by']} at {_time(alarm['acked_at'])}")
+        return 0
+    return _give(args, settings, alarm, "acknowledge")
+
+
+def shelve(args: argparse.Namespace, settings: Settings) -> int:
+    try:
+        lasts = duration_us(args.lasts)
+    except ValueError as error:
+        raise UsageError(f"--for: {error}") from None
+    if not 0 < lasts <= SHELF:
+        raise UsageError(f"--for {args.lasts}: more than nothing, and {duration_text(SHELF)} at most")
+    alarm = _open(args, settings, "shelve")
+    return _give(args, settings, alarm, "shelve", moment(micros_now() + lasts))
+
+
+def unshelve(args: argparse.Namespace, settings: Settings) -> int:
+    alarm = _open(args, settings, "take off a shelf")
+    if not alarm.get("shelved"):
+        tell(f"{args.alarm_id} is on no shelf")
+        return 0
+    return _give(args, settings, alarm, "unshelve")
+
+
+def _open(args: argparse.Namespace, settings: Settings, what: str) -> dict[str, Any]:
+    """The alarm, if anything may be done to it."""
+
     async def answer(store: Store) -> list[Record]:
         return await store.kept("alarm", id_=args.alarm_id)
 
@@ -146,19 +201,32 @@ def ack(args: argparse.Namespace, settings: Settings) -> int:
     if not found:
         raise UsageError(f"there is no alarm {args.alarm_id}; `citywatch alarms` lists them with their ids")
     alarm = _record(found[0])
-    if alarm["acked"]:
-        tell(f"already acknowledged by {alarm['acked_by']} at {_time(alarm['acked_at'])}")
-        return 0
-    if alarm["retracted"] or alarm["closed_by"]:
-        raise UsageError(
-            f"{args.alarm_id} {'was taken back' if alarm['retracted'] else 'ended with its log'}: nothing is left to acknowledge"
-        )
-    offset = _send(args, settings, alarm["fingerprint"])
-    print(f"acknowledged {args.alarm_id} by {args.by} ({ALARM_INPUT}, offset {offset})")
+    if (alarm["retracted"] or alarm["closed_by"]) and not alarm["acked"]:
+        why = "was taken back" if alarm["retracted"] else "ended with its log"
+        raise UsageError(f"{args.alarm_id} {why}: nothing is left to {what}")
+    return alarm
+
+
+def _give(
+    args: argparse.Namespace,
+    settings: Settings,
+    alarm: dict[str, Any],
+    action: Literal["acknowledge", "shelve", "unshelve"],
+    until: datetime | None = None,
+) -> int:
+    offset = _send(args, settings, alarm["fingerprint"], action, until)
+    done = {"acknowledge": "acknowledged", "shelve": "shelved", "unshelve": "took off the shelf"}[action]
+    print(f"{done} {args.alarm_id} by {args.by} ({ALARM_INPUT}, offset {offset})")
     return 0
 
 
-def _send(args: argparse.Namespace, settings: Settings, fingerprint: str) -> int:
+def _send(
+    args: argparse.Namespace,
+    settings: Settings,
+    fingerprint: str,
+    action: Literal["acknowledge", "shelve", "unshelve"],
+    until: datetime | None,
+) -> int:
     """The offset of the command, once the broker has it."""
     from contextlib import closing  # noqa: PLC0415 - listing alarms needs no Kafka client
 
@@ -169,10 +237,11 @@ def _send(args: argparse.Namespace, settings: Settings, fingerprint: str) -> int
     try:
         command = Command(
             command_id=str(uuid.uuid4()),
-            action="acknowledge",
+            action=action,
             alarm_id=args.alarm_id,
             actor=args.by,
             note=args.note,
+            until=until,
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from models.base import Place
 
@@ -32,7 +32,7 @@ Category = Literal[
 ]
 
 #: ISA-18.2 states, derived from the facts and never stored as the truth (see rules/lifecycle.py).
-State = Literal["NORM", "UNACK", "ACKED", "RTNUN", "DSUPR"]
+State = Literal["NORM", "UNACK", "ACKED", "RTNUN", "SHLVD", "DSUPR"]
 
 
 #: `ce_type` of the records on `city.alarm.input.v1`.
@@ -154,20 +154,32 @@ class Mark(_Record):
 
 
 class Command(_Record):
-    """What an operator asks for. `command_id` is made by the client: asked twice, it is done once."""
+    """What an operator asks for. `command_id` is made by the client: asked twice, it is done once.
+
+    To shelve is to be called no more for this subject and rule, `until` a moment and for a reason (`note`).
+    """
 
     command_id: Annotated[str, Field(min_length=1, max_length=64)]
-    action: Literal["acknowledge"]
+    action: Literal["acknowledge", "shelve", "unshelve"]
     alarm_id: str
     actor: Annotated[str, Field(min_length=1, max_length=100)]
     note: str | None = Field(default=None, max_length=2000)
+    until: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _shelved_for_a_time(self) -> Self:
+        if (self.action == "shelve") != (self.until is not None):
+            raise ValueError("an alarm is shelved until a moment (until), and nothing else is")
+        if self.action == "shelve" and not self.note:
+            raise ValueError("an alarm is shelved for a reason (note)")
+        return self
 
 
 class Alarm(_Record):
     """One occurrence as it stands. Value of the compacted topic `city.alarm.state.v1`, keyed by `alarm_id`.
 
-    `active`, `acked`, `retracted` and `suppressed` are facts; `state` is derived from them. `suppressed_by` are the alarms
-    that are the reason, by the rule that says so. `position` is the offset in
+    `active`, `acked`, `retracted`, `suppressed` and `shelved` are facts; `state` is derived from them. `suppressed_by` are
+    the alarms that are the reason, by the rule that says so. `position` is the offset in
     `city.alarm.input.v1` after which this is true: of two records of one alarm the greater position is the newer.
     """
 
@@ -198,6 +210,9 @@ class Alarm(_Record):
     retracted: bool = False
     suppressed: bool = False
     suppressed_by: dict[str, str] = Field(default_factory=dict)
+    shelved: bool = False
+    shelved_by: str | None = None
+    shelved_until: AwareDatetime | None = None
     revised: int = 0
     state: State
     closed_by: Literal["log-ended"] | None = None
@@ -208,10 +223,23 @@ class AlarmEvent(_Record):
     """One entry of an alarm's history. Value of `city.alarm.event.v1`, append-only, keyed by `fingerprint`.
 
     `id` is a function of the causing record's place, so that a repeated entry has the same id and can be dropped.
+    `supersedes` is the `position` of what was said of this alarm before: whoever had that is told here what is so now, and
+    `cause` says why.
     """
 
     id: str
-    type: Literal["raised", "revised", "retracted", "cleared", "acknowledged", "suppressed", "released"]
+    type: Literal[
+        "raised",
+        "revised",
+        "retracted",
+        "cleared",
+        "acknowledged",
+        "suppressed",
+        "released",
+        "shelved",
+        "unshelved",
+    ]
+    supersedes: int | None = None
     at: AwareDatetime
     cause: str | None = None
     actor: str | None = None

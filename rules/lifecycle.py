@@ -2,14 +2,15 @@
 
 The law of this file (ISA-18.2 states, kept as OPC UA Part 9 keeps them: as facts).
 
-1. An alarm is what its detector last said of it, and *facts*: active, acked, retracted, suppressed. Its ISA-18.2 state is
-   derived from the facts by `STATES` and by nothing else. Facts change by a row of `MOVES` and by nothing else;
+1. An alarm is what its detector last said of it, and *facts*: active, acked, retracted, suppressed, shelved. Its ISA-18.2
+   state is derived from the facts by `STATES` and by nothing else. Facts change by a row of `MOVES` and by nothing else;
    where no row fits, nothing changes. Whatever affects the state of an alarm stands in these two tables.
 2. `Plane.step` is a function of the log `city.alarm.input.v1`. Every bucket of it is such a function by itself:
    it reads nothing of another bucket, so that buckets restored at different offsets end as if never cut.
 3. A signal or mark is applied only if its place (offset, k) in its source is greater than the last one of its
    fingerprint. So a worker that slept for a week may send all it knows again: nothing changes.
-4. A command belongs to the alarm it names, and is done once however often it is repeated.
+4. A command belongs to the alarm it names, and is done once however often it is repeated. A shelf holds for the
+   fingerprint, and ends with the first record whose stamp is not before its end.
 5. A held signal is no alarm. What is said of an alarm before it is one (a mark) is kept until it is told.
 6. The rules over signals (rules/wide.py) are a detector with buckets of its own, beside these. What they decide comes
    back through the log, as signals and marks.
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 #: Of a dump. A greater number is written by a version of this file that holds something else in a bucket.
-FORMAT = 2
+FORMAT = 3
 
 #: Never changes: event ids are made in it.
 NAMESPACE = UUID("6d0f3bd2-54f5-5d0c-9d3a-0c1f5c6e8a41")
@@ -55,8 +56,20 @@ Input = Literal[
     "acknowledge",
     "suppress",
     "release",
+    "shelve",
+    "unshelve",
 ]
-Entry = Literal["raised", "revised", "retracted", "cleared", "acknowledged", "suppressed", "released"]
+Entry = Literal[
+    "raised",
+    "revised",
+    "retracted",
+    "cleared",
+    "acknowledged",
+    "suppressed",
+    "released",
+    "shelved",
+    "unshelved",
+]
 #: applied + repeated + noop + unknown_alarm + held = signals, marks and commands read, when all buckets have read the
 #: same. Held is what is said of an alarm that is none yet.
 Outcome = Literal["applied", "repeated", "noop", "unknown_alarm", "held"]
@@ -87,12 +100,14 @@ def _f(*names: str) -> Facts:
     return frozenset(names)
 
 
-#: The first row that fits. A further fact (shelved, say) is a field of `Alarm` and a row here, above those it hides.
+#: The first row that fits. A further fact is a field of `Alarm` and a row here, above those it hides.
 STATES: tuple[Derived, ...] = (
     Derived("NORM", _f("retracted"), _f()),
     Derived("DSUPR", _f("active", "suppressed"), _f()),
     # It ended while it was suppressed: nobody was called for it, and nobody is now.
     Derived("NORM", _f("suppressed"), _f("active")),
+    Derived("SHLVD", _f("active", "shelved"), _f()),
+    Derived("NORM", _f("shelved"), _f("active")),
     Derived("UNACK", _f("active"), _f("acked")),
     Derived("ACKED", _f("active", "acked"), _f()),
     Derived("RTNUN", _f(), _f("active", "acked")),
@@ -104,7 +119,8 @@ STATES: tuple[Derived, ...] = (
 MOVES: tuple[Move, ...] = (
     Move("opens", _f("retracted"), _f(), "raised", _f("active"), _f("retracted", "acked")),
     Move("opens", _f(), _f(), "revised", _f("active"), _f()),
-    Move("opens worse", _f(), _f("retracted"), "revised", _f("active"), _f("acked")),
+    # Who shelved a P3 has not seen the P1 either.
+    Move("opens worse", _f(), _f("retracted"), "revised", _f("active"), _f("acked", "shelved")),
     Move("closes", _f("active"), _f(), "cleared", _f(), _f("active")),
     Move("closes", _f(), _f("retracted"), "revised", _f(), _f()),
     Move("closes worse", _f("active"), _f(), "cleared", _f(), _f("active", "acked")),
@@ -113,6 +129,10 @@ MOVES: tuple[Move, ...] = (
     Move("retract", _f(), _f("retracted"), "retracted", _f("retracted"), _f("active")),
     Move("loses ack", _f("acked"), _f("retracted"), "revised", _f(), _f("acked")),
     Move("acknowledge", _f(), _f("acked", "retracted"), "acknowledged", _f("acked"), _f()),
+    Move("shelve", _f(), _f("retracted"), "shelved", _f("shelved"), _f()),
+    # What still stands asks again; what ended on the shelf was seen by whoever put it there.
+    Move("unshelve", _f("shelved", "active"), _f("retracted"), "unshelved", _f(), _f("shelved", "acked")),
+    Move("unshelve", _f("shelved"), _f("retracted"), "unshelved", _f("acked"), _f("shelved")),
     Move("suppress", _f(), _f("retracted"), "suppressed", _f("suppressed"), _f()),
     Move("release", _f("suppressed"), _f("retracted"), "released", _f(), _f("suppressed")),
 )
@@ -129,6 +149,9 @@ KEEP: Mapping[State, Micros] = {"NORM": 24 * _HOUR, "RTNUN": 7 * 24 * _HOUR}
 #: As long again an alarm of a rule over signals is kept: its detector waits so long for a source that is behind.
 KEEP_LONGER: Micros = KEEP_WIDE + LAG
 
+#: Nothing is shelved for longer: the next shift decides anew.
+SHELF: Micros = 24 * _HOUR
+
 #: Ids of commands remembered with an alarm. Nobody gives 64 other commands on one alarm before a retry of the first.
 COMMANDS = 64
 
@@ -136,6 +159,18 @@ COMMANDS = 64
 SAID = tuple(
     n for n in Signal.model_fields if n in Alarm.model_fields and n not in {"alarm_id", "fingerprint"}
 )
+
+
+#: The position of an alarm of which nothing was said yet.
+UNSAID = -1
+
+
+class Shelf(NamedTuple):
+    """A rule is shelved for a subject: until when, at which priority or a milder one, and by whom."""
+
+    until: Micros
+    rank: int
+    actor: str
 
 
 class Change(NamedTuple):
@@ -146,6 +181,7 @@ class Change(NamedTuple):
     cause: str | None = None
     actor: str | None = None
     note: str | None = None
+    supersedes: int | None = None
 
 
 def facts_of(alarm: Alarm) -> Facts:
@@ -174,20 +210,33 @@ def move(
     }
     if "acked" not in after:
         update |= {"acked_by": None, "acked_at": None}
-    return [Change(row.entry, alarm.model_copy(update=update | dict(said)), cause)]
+    if "shelved" not in after:
+        update |= {"shelved_by": None, "shelved_until": None}
+    before = None if alarm.position == UNSAID else alarm.position
+    return [Change(row.entry, alarm.model_copy(update=update | dict(said)), cause, supersedes=before)]
 
 
 def put(
-    alarm: Alarm | None, signal: Signal, position: int, marks: Mapping[str, str] | None = None
+    alarm: Alarm | None,
+    signal: Signal,
+    position: int,
+    marks: Mapping[str, str] | None = None,
+    shelf: Shelf | None = None,
 ) -> list[Change]:
     """What a `put` changes. An alarm that is over when first heard of is raised and then cleared.
 
-    `marks` were said before it was an alarm: it is raised suppressed.
+    `marks` were said before it was an alarm: it is raised suppressed. On a `shelf` it is raised shelved, if it is no
+    worse than what was put there.
     """
     said = {name: getattr(signal, name) for name in SAID}
     if alarm is None or alarm.retracted:
         known = {} if alarm is None else alarm.suppressed_by
-        before = _unannounced(signal, said, position, known if marks is None else marks)
+        before = _unannounced(signal, said, known if marks is None else marks)
+        if shelf is not None and PRIORITIES.index(signal.priority) >= shelf.rank:
+            on_it = {"shelved": True, "shelved_by": shelf.actor, "shelved_until": moment(shelf.until)}
+            before = before.model_copy(update=on_it)
+        if alarm is not None:
+            before = before.model_copy(update={"position": alarm.position})
         raised = move(before, "opens", position, {}, signal.cause)
         if signal.end is None:
             return raised
@@ -220,9 +269,7 @@ def _reasons(before: Mapping[str, str], said: Mark) -> dict[str, str]:
     return dict(sorted({**others, said.rule: said.by}.items())) if said.op == "suppress" else others
 
 
-def _unannounced(
-    signal: Signal, said: Mapping[str, object], position: int, reasons: Mapping[str, str]
-) -> Alarm:
+def _unannounced(signal: Signal, said: Mapping[str, object], reasons: Mapping[str, str]) -> Alarm:
     """The alarm of a signal before anyone was told: it has no end yet, and counts as retracted."""
     return Alarm.model_validate(
         {
@@ -236,7 +283,7 @@ def _unannounced(
             "suppressed": bool(reasons),
             "suppressed_by": reasons,
             "state": "NORM",
-            "position": position,
+            "position": UNSAID,
         }
     )
 
@@ -292,6 +339,32 @@ class _Bucket:
     alarms: dict[str, _Held] = field(default_factory=dict)
     waiting: dict[str, _Waiting] = field(default_factory=dict)
     heard: dict[Source, _Heard] = field(default_factory=dict)
+    shelves: dict[str, Shelf] = field(default_factory=dict)
+
+    @property
+    def due(self) -> Micros | None:
+        """When the next shelf ends."""
+        return min((shelf.until for shelf in self.shelves.values()), default=None)
+
+    def unshelved(self, offset: int, now: Micros) -> list[Change]:
+        """What comes off a shelf whose time is over."""
+        over = {fingerprint for fingerprint, shelf in self.shelves.items() if shelf.until <= now}
+        for fingerprint in over:
+            del self.shelves[fingerprint]
+        return [
+            change
+            for held in list(self.alarms.values())
+            if held.alarm.shelved and held.alarm.fingerprint in over
+            for change in self._unshelve(held, offset, now, "the shelf's time is over")
+        ]
+
+    def _unshelve(self, held: _Held, offset: int, now: Micros, cause: str) -> list[Change]:
+        alarm = held.alarm
+        seen = {} if alarm.active else {"acked_by": alarm.shelved_by, "acked_at": moment(now)}
+        changes = move(alarm, "unshelve", offset, seen, cause)
+        for change in changes:
+            self._hold(change.alarm, held.source, held.moved)
+        return changes
 
     def signal(self, offset: int, signal: Signal) -> tuple[Outcome, list[Change]]:
         source = (signal.topic, signal.partition)
@@ -304,6 +377,7 @@ class _Bucket:
             return "held", []
         if signal.op == "retract" and held is None:
             return "unknown_alarm", []
+        shelf = None
         if held is not None and (signal.op == "retract" or signal.held):
             changes = self._retract(
                 held, signal, offset
@@ -311,14 +385,17 @@ class _Bucket:
         else:
             waiting = self.waiting.pop(signal.alarm_id, None)
             reasons = None if waiting is None else waiting.reasons
-            changes = put(None if held is None else held.alarm, signal, offset, reasons)
+            shelf = self.shelves.get(signal.fingerprint)
+            changes = put(None if held is None else held.alarm, signal, offset, reasons, shelf)
+        if shelf is not None and any(change.alarm.active and not change.alarm.shelved for change in changes):
+            del self.shelves[signal.fingerprint]  # it became worse: whoever shelved it has not seen that
         for change in changes:
             self._hold(change.alarm, source, micros(signal.stamp))
         return ("applied" if changes else "noop"), changes
 
     def _retract(self, held: _Held, signal: Signal, offset: int) -> list[Change]:
         """Merged into another, an alarm that nobody acknowledged takes that one's acknowledgement away."""
-        changes = move(held.alarm, "retract", offset, {}, signal.cause)
+        changes = move(held.alarm, "retract", offset, {"proof": signal.proof}, signal.cause)
         into = None if signal.merged_into is None else self.alarms.get(signal.merged_into)
         if not changes or held.alarm.acked or into is None or into.alarm.fingerprint != signal.fingerprint:
             return changes
@@ -363,8 +440,20 @@ class _Bucket:
         if command.command_id in held.commands:
             return "repeated", []
         held.commands = [*held.commands, command.command_id][-COMMANDS:]
-        said = {"acked_by": command.actor, "acked_at": moment(at)}
-        changes = move(held.alarm, command.action, offset, said, command.command_id)
+        alarm = held.alarm
+        if command.action == "unshelve":
+            self.shelves.pop(alarm.fingerprint, None)
+            changes = self._unshelve(held, offset, at, command.command_id)
+        elif command.action == "shelve":
+            until = min(at if command.until is None else micros(command.until), at + SHELF)
+            shelf = Shelf(until, PRIORITIES.index(alarm.priority), command.actor)
+            said = {"shelved_by": shelf.actor, "shelved_until": moment(until)}
+            changes = move(alarm, "shelve", offset, said, command.command_id) if until > at else []
+            if changes:
+                self.shelves[alarm.fingerprint] = shelf
+        else:
+            said = {"acked_by": command.actor, "acked_at": moment(at)}
+            changes = move(alarm, command.action, offset, said, command.command_id)
         for change in changes:
             self._hold(change.alarm, held.source, held.moved)
         told = [change._replace(actor=command.actor, note=command.note) for change in changes]
@@ -400,6 +489,7 @@ class _Dump(msgspec.Struct, array_like=True, frozen=True):
     heard: list[tuple[str, int, dict[str, tuple[int, int]]]]
     alarms: list[tuple[str, str, int, Micros, list[str]]]
     waiting: list[tuple[str, dict[str, str], str, int, Micros]]
+    shelves: dict[str, Shelf]
 
 
 class Plane:
@@ -434,6 +524,7 @@ class Plane:
         self, offset: int, stamp_us: Micros, record: Signal | Mark | Command | Control | None
     ) -> list[AlarmEvent]:
         """The entries one input record causes, in order. None: a record that says nothing of alarms."""
+        unshelved = self._unshelved(offset, stamp_us)
         changes: list[Change] = []
         if isinstance(record, Signal | Mark):
             changes = self._said(offset, record)
@@ -441,18 +532,37 @@ class Plane:
             changes = self._command(offset, stamp_us, record)
         for bucket in self._buckets:
             bucket.offset = max(bucket.offset, offset)
+        # Shelves end in any bucket: what their entries are called may not depend on which of them have seen the record.
+        named = [(f"{change.alarm.alarm_id}/unshelved", change) for change in unshelved]
+        named += [(str(n), change) for n, change in enumerate(changes)]
         return [
             AlarmEvent(
-                id=str(uuid5(NAMESPACE, f"{self.log_id}/{ALARM_INPUT}/0/{offset}/{n}")),
+                id=str(uuid5(NAMESPACE, f"{self.log_id}/{ALARM_INPUT}/0/{offset}/{name}")),
                 type=change.entry,
+                supersedes=change.supersedes,
                 at=moment(stamp_us),
                 cause=change.cause,
                 actor=change.actor,
                 note=change.note,
                 alarm=change.alarm,
             )
-            for n, change in enumerate(changes)
+            for name, change in named
         ]
+
+    def _unshelved(self, offset: int, now: Micros) -> list[Change]:
+        changes: list[Change] = []
+        for n, bucket in enumerate(self._buckets):
+            due = bucket.due
+            if due is not None and due <= now and offset > bucket.offset:
+                self._dirty.add(n)
+                changes += bucket.unshelved(offset, now)
+        return changes
+
+    def due(self) -> Micros | None:
+        """When time acts on something by itself; None: nothing waits."""
+        found = [due for b in self._buckets if (due := b.due) is not None]
+        wide = self.wide.due()
+        return min([*found, *([] if wide is None else [wide])], default=None)
 
     def _said(self, offset: int, said: Signal | Mark) -> list[Change]:
         bucket = self._new_to(self._of(said.fingerprint), offset)
@@ -514,7 +624,9 @@ class Plane:
         heard = [(topic, partition, h.last) for (topic, partition), h in b.heard.items()]
         alarms = [(h.alarm.model_dump_json(), *h.source, h.moved, h.commands) for h in b.alarms.values()]
         waiting = [(id_, w.reasons, *w.source, w.moved) for id_, w in b.waiting.items()]
-        body = _Dump(self.log_id, self.own, bucket, b.offset, dict(b.counts), heard, alarms, waiting)
+        body = _Dump(
+            self.log_id, self.own, bucket, b.offset, dict(b.counts), heard, alarms, waiting, b.shelves
+        )
         return msgspec.msgpack.encode((FORMAT, body))
 
     def load(self, bucket: int, data: bytes) -> int:
@@ -556,4 +668,4 @@ def _restored(dump: _Dump, alarms: list[_Held]) -> _Bucket:
     for source in heard.values():
         heapify(source.due)
     by_id = {h.alarm.alarm_id: h for h in alarms}
-    return _Bucket(dump.offset, Counter(dump.counts), by_id, waiting, heard)
+    return _Bucket(dump.offset, Counter(dump.counts), by_id, waiting, heard, dump.shelves)

@@ -44,6 +44,15 @@ def told(it: Subject) -> Answer | None:
                 who=who or "–",
             )
             return Answer("suppressed", text, alarm_id=alarm.alarm_id)
+        if alarm.shelved and alarm.shelved_until is not None:
+            text = say(
+                "Báo động {id} đang được {who} tạm gác đến {t}.",
+                "The alarm {id} is shelved by {who} until {t}.",
+                id=alarm.alarm_id,
+                who=alarm.shelved_by or "–",
+                t=clock(micros(alarm.shelved_until)),
+            )
+            return Answer("shelved", text, alarm_id=alarm.alarm_id)
         text = say(
             "Đã có báo động: {id}, từ {t}.",
             "It did: the alarm {id} stands since {t}.",

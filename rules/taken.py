@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rules.trace import View
 
 Code = Literal[
-    "version", "unknown_subject", "unregistered", "raised", "retracted", "suppressed", "untold", "held",
+    "version", "unknown_subject", "unregistered", "raised", "retracted", "suppressed", "shelved", "untold", "held",
     "maintenance", "calendar", "late", "rejected", "duplicate", "conflict", "blind", "waiting", "short", "window", "few",
     "span", "learning", "where", "no_value", "clause", "heard", "over",
 ]  # fmt: skip

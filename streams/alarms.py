@@ -202,7 +202,7 @@ class AlarmsWork:
         """Append a clock record to the input while it is read to its end and idle, and something waits for a time that has come."""
         now = asyncio.get_running_loop().time()
         for tp, held in list(self.checkpoints.held.items()):
-            due = held.machine.wide.due()
+            due = held.machine.due()
             if due is None or due > time.time_ns() // 1000 or now - held.seen < CLOCK_AFTER_S:
                 continue
             end = self.app.consumer.highwater(tp)

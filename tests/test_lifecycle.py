@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from models.alarm import PRIORITIES, Alarm, AlarmEvent, Command, Evidence, Mark, Proof, Signal, Text
 from models.base import Place, micros, moment
@@ -72,25 +73,28 @@ def only(plane: Plane) -> Alarm:
 
 _f = lifecycle._f
 WORLDS = [
-    _f(*(n for n, v in zip(sorted(FACTS), bits, strict=True) if v)) for bits in product((0, 1), repeat=4)
+    _f(*(n for n, v in zip(sorted(FACTS), bits, strict=True) if v))
+    for bits in product((0, 1), repeat=len(FACTS))
 ]
 
 
 def test_every_set_of_facts_has_one_state() -> None:
-    want = {
+    plain = {
         _f(): "RTNUN",
         _f("acked"): "NORM",
         _f("active"): "UNACK",
         _f("active", "acked"): "ACKED",
-        _f("suppressed"): "NORM",
-        _f("suppressed", "acked"): "NORM",
-        _f("suppressed", "active"): "DSUPR",
-        _f("suppressed", "active", "acked"): "DSUPR",
     }
-    assert set(FACTS) == {"active", "acked", "retracted", "suppressed"}
+    assert set(FACTS) == set(ORDER)
     for facts in WORLDS:
-        assert state_of(facts) == want.get(facts, "NORM")
-        assert (facts in want) != ("retracted" in facts)
+        if "retracted" in facts:
+            want = "NORM"
+        elif facts & {"suppressed", "shelved"}:
+            hidden = "DSUPR" if "suppressed" in facts else "SHLVD"
+            want = hidden if "active" in facts else "NORM"
+        else:
+            want = plain[facts]
+        assert state_of(facts) == want
 
 
 def test_every_row_of_the_tables_is_used() -> None:
@@ -103,8 +107,8 @@ def test_every_row_of_the_tables_is_used() -> None:
 
 
 # before: what is true of the alarm; then for every input: the entry and the facts after it, or "-": nothing changes.
-SMALL_WORLD: dict[tuple[int, ...], dict[str, Any]] = {
-    # (active, acked, retracted), and whether it is suppressed where it is
+DRAWN: dict[tuple[int, ...], dict[str, Any]] = {
+    # (active, acked, retracted)
     (0, 0, 0): {  # RTNUN
         "opens": ("revised", (1, 0, 0)),
         "opens worse": ("revised", (1, 0, 0)),
@@ -161,24 +165,45 @@ SMALL_WORLD: dict[tuple[int, ...], dict[str, Any]] = {
         "release": "-",
     },
 }
-SMALL_WORLD[0, 1, 1] = SMALL_WORLD[0, 0, 1]
-# A suppressed alarm moves as it would otherwise, and stays suppressed; until it is released.
-SMALL_WORLD |= {
-    (*before, 1): {
-        on: row if row == "-" or on == "suppress" else (row[0], (*row[1], 1)) for on, row in rows.items()
-    }
-    | ({} if before[2] else {"release": ("released", before)})
-    for before, rows in list(SMALL_WORLD.items())
+DRAWN[0, 1, 1] = DRAWN[0, 0, 1]
+
+
+def _drawn(before: tuple[int, ...], rows: dict[str, Any], suppressed: int, shelved: int) -> dict[str, Any]:
+    """The same alarm where it is suppressed or on a shelf: it moves as it would otherwise, and stays so until it is let go."""
+    active, acked, retracted = before
+
+    def after(on: str, row: Any) -> Any:
+        if row == "-":
+            return row
+        return row[0], (
+            *row[1][:3],
+            1 if on == "suppress" else suppressed,
+            0 if on == "opens worse" else shelved,
+        )
+
+    found = {on: after(on, row) for on, row in rows.items()}
+    if retracted:
+        return found | {"shelve": "-", "unshelve": "-"}
+    found["shelve"] = ("shelved", (active, acked, 0, suppressed, 1))
+    found["unshelve"] = ("unshelved", (active, 1 - active, 0, suppressed, 0)) if shelved else "-"
+    if suppressed:
+        found["release"] = ("released", (*before, 0, shelved))
+    return found
+
+
+SMALL_WORLD = {
+    (*before, suppressed, shelved): _drawn(before, rows, suppressed, shelved)
+    for before, rows in DRAWN.items()
+    for suppressed in (0, 1)
+    for shelved in (0, 1)
 }
-
-
-ORDER = ("active", "acked", "retracted", "suppressed")
+ORDER = ("active", "acked", "retracted", "suppressed", "shelved")
 
 
 @pytest.mark.parametrize(("before", "on"), [(b, on) for b in SMALL_WORLD for on in INPUTS])
 def test_each_input_does_to_each_alarm_what_is_drawn(before: tuple[int, ...], on: Any) -> None:
     plane, _ = tell(signal(0))
-    facts = dict.fromkeys(ORDER, False) | dict(zip(ORDER, map(bool, before), strict=False))
+    facts = dict(zip(ORDER, map(bool, before), strict=True))
     alarm = only(plane).model_copy(update=facts | {"state": state_of(_f(*(f for f in facts if facts[f])))})
 
     changes = move(alarm, on, 9, {}, "why")
@@ -187,12 +212,10 @@ def test_each_input_does_to_each_alarm_what_is_drawn(before: tuple[int, ...], on
     if want == "-":
         assert changes == []
         return
-    ((entry, after, cause, _, _),) = changes
-    assert (entry, tuple(int(getattr(after, f)) for f in ORDER), cause) == (
-        want[0],
-        (*want[1], 0)[:4],
-        "why",
-    )
+    (change,) = changes
+    after = change.alarm
+    assert (change.entry, tuple(int(getattr(after, f)) for f in ORDER)) == want
+    assert (change.cause, change.supersedes) == ("why", alarm.position)
     assert after.state == state_of(facts_of(after))
     assert after.position == 9
 
@@ -200,6 +223,94 @@ def test_each_input_does_to_each_alarm_what_is_drawn(before: tuple[int, ...], on
 def test_no_input_leads_out_of_the_small_world() -> None:
     reached = {after[1] for row in SMALL_WORLD.values() for after in row.values() if after != "-"}
     assert reached <= set(SMALL_WORLD)
+
+
+# --- the shelf -------------------------------------------------------------------------------------------------------
+
+
+def shelve(hours: float = 2, alarm: str = "a1", action: str = "shelve", id_: str = "s1") -> Command:
+    until = {"until": moment(T0 + int(hours * HOUR))} if action == "shelve" else {}
+    return Command(command_id=id_, action=action, alarm_id=alarm, actor="lan", note="roadworks", **until)  # type: ignore[arg-type]
+
+
+def at(*records: tuple[float, Any]) -> tuple[Plane, list[list[str]]]:
+    """A plane that was told each record so many hours after T0."""
+    plane = Plane("log")
+    told = play(plane, [(T0 + int(hours * HOUR), record) for hours, record in records])
+    return plane, [[e.type for e in entries] for entries in told]
+
+
+def test_what_is_shelved_calls_nobody_until_its_time_is_over_and_then_asks_again() -> None:
+    plane, told = at((0, signal(0)), (0.1, acknowledge()), (0.2, shelve(2)), (1.9, None), (2, None))
+    assert told == [["raised"], ["acknowledged"], ["shelved"], [], ["unshelved"]]
+    assert (only(plane).state, only(plane).shelved_by, only(plane).acked_by) == ("UNACK", None, None)
+
+
+def test_what_ends_on_the_shelf_was_seen_by_whoever_put_it_there() -> None:
+    plane, told = at((0, signal(0)), (0.2, shelve(2)), (1, signal(1, **ended(1))), (2.5, None))
+    assert told == [["raised"], ["shelved"], ["cleared"], ["unshelved"]]
+    assert (only(plane).state, only(plane).acked_by) == ("NORM", "lan")
+
+
+def test_the_next_alarm_of_the_subject_is_shelved_too_and_a_worse_one_is_not() -> None:
+    later = {"start": moment(T0 + HOUR)}
+    plane, told = at(
+        (0, signal(0)),
+        (0.1, shelve(5)),
+        (0.5, signal(1, **ended(0.5))),
+        (1, signal(2, alarm="a2", **later)),
+        (2, signal(3, alarm="a3", priority="P1", start=moment(T0 + 2 * HOUR))),
+        (3, signal(4, alarm="a4", start=moment(T0 + 3 * HOUR))),
+    )
+    assert [a.state for a in plane.alarms()] == ["NORM", "SHLVD", "UNACK", "UNACK"], "and the shelf is gone"
+    assert told[3] == ["raised"]
+
+
+def test_an_alarm_that_becomes_worse_comes_off_its_shelf() -> None:
+    plane, told = at((0, signal(0)), (0.1, shelve(5)), (1, signal(1, priority="P1")))
+    assert (told[-1], only(plane).state) == (["revised"], "UNACK")
+
+
+def test_a_shelf_is_emptied_by_hand_and_never_holds_longer_than_a_day() -> None:
+    plane, told = at((0, signal(0)), (0.1, shelve(5)), (1, shelve(action="unshelve", id_="s2")), (6, None))
+    assert (told, only(plane).state) == ([["raised"], ["shelved"], ["unshelved"], []], "UNACK")
+    plane, told = at((0, signal(0)), (0, shelve(1000)), (24, None))
+    assert told[-1] == ["unshelved"]
+    plane, told = at((1, signal(0)), (1, shelve(0.5)))
+    assert told[-1] == [], "its time was over before it began"
+    assert plane.due() is None
+
+
+def test_entries_of_a_shelf_are_called_the_same_whichever_bucket_saw_the_record() -> None:
+    log = [
+        (0, signal(0)),
+        (0, signal(1, alarm="a2", fp="f2")),
+        (0.1, shelve(1)),
+        (0.1, shelve(1, "a2", id_="s2")),
+    ]
+    records: list[Item] = [(T0 + int(h * HOUR), r) for h, r in log]
+    whole = Plane("log")
+    play(whole, records)
+    blobs = [whole.dump(n) for n in range(whole.buckets)]
+    over = (T0 + int(1.1 * HOUR), None)
+    (last,) = play(whole, [*records, over], len(records))
+    ids = {e.id for e in last}
+    assert len(ids) == 2
+    for ahead in range(16):
+        cut = Plane("log")
+        for n, blob in enumerate(blobs):
+            cut.load(n, whole.dump(n) if n == ahead else blob)
+        (again,) = play(cut, [*records, over], len(records))
+        assert {e.id for e in again} <= ids
+
+
+@pytest.mark.parametrize(
+    "said", [{"until": None}, {"note": None}, {"action": "acknowledge"}, {"action": "unshelve"}]
+)
+def test_a_shelf_has_a_reason_and_an_end_and_nothing_else_has(said: dict[str, Any]) -> None:
+    good = shelve().model_dump()
+    with pytest.raises(ValidationError, match="is shelved"):
+        Command.model_validate(good | said)
 
 
 # --- signals ---------------------------------------------------------------------------------------------------------
@@ -597,15 +708,15 @@ def _with_format(number: int) -> bytes:
 
 
 def _with_alarm(alarm: str) -> bytes:
-    body = ("log", 16, 3, 0, {}, [(FLOW, 0, {})], [(alarm, FLOW, 0, T0, [])], [])
+    body = ("log", 16, 3, 0, {}, [(FLOW, 0, {})], [(alarm, FLOW, 0, T0, [])], [], {})
     return msgspec.msgpack.encode((lifecycle.FORMAT, body))
 
 
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (_with_format(3), "format 3"),
-        (_with_format(2), "not a bucket"),
+        (_with_format(lifecycle.FORMAT + 1), f"format {lifecycle.FORMAT + 1}"),
+        (_with_format(lifecycle.FORMAT), "not a bucket"),
         (_with_alarm('{"alarm_id": "a1"}'), "not a bucket"),
         (_with_alarm("{"), "not a bucket"),
         (b"", "not a bucket"),

@@ -480,7 +480,7 @@ def test_the_clock_of_an_idle_input_is_moved_only_where_something_waits_for_it(m
         held.seen = asyncio.get_running_loop().time() - 5
         await work.tick()
         assert producer.sent == [], "nobody waits"
-        monkeypatch.setattr(held.machine.wide, "due", lambda: 1)
+        monkeypatch.setattr(held.machine, "due", lambda: 1)
         await work.tick()
         ((topic, value, more),) = producer.sent
         assert (topic, value, more["headers"]) == ("city.alarm.input.v1", b"", headers.CLOCK_HEADERS)

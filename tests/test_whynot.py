@@ -207,8 +207,13 @@ QUIET = SILENCES[0]
             "suppressed",
             "gateway-dead (r00t) speaks for it",
         ),
+        (
+            {"shelved": True, "shelved_by": "Lan", "shelved_until": moment(T0 + 60 * M)},
+            "shelved",
+            "shelved by Lan until",
+        ),
     ],
-    ids=["already raised", "taken back", "inhibited"],
+    ids=["already raised", "taken back", "inhibited", "shelved"],
 )
 def test_an_alarm_that_is_there_and_not_seen_is_named(changed, code, says):
     alarm = alarm_of(QUIET, **changed)

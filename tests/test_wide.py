@@ -15,6 +15,7 @@ from models.base import Place, micros, moment
 from rules.defined import compile_wide
 from rules.gather import distance_m
 from rules.judge import fingerprint
+from rules.lifecycle import FORMAT as PLANE_FORMAT
 from rules.lifecycle import Plane
 from rules.spec import RuleSet
 from rules.wide import FORMAT, KEEP, LAG, Control, FormatError, Wide
@@ -530,7 +531,7 @@ def test_foreign_bytes_are_refused() -> None:
             wide.load(number, dumped)
     with pytest.raises(FormatError, match=f"format {FORMAT + 1}"):
         Wide("log").load(0, bytes([dumped[0], FORMAT + 1]) + dumped[2:])
-    with pytest.raises(FormatError, match="format 2"):
+    with pytest.raises(FormatError, match=f"format {PLANE_FORMAT}"):
         Wide("log").load(0, Plane("log").dump(0))
     with pytest.raises(FormatError, match="not a bucket"):
         Wide("log").load(0, b"\xc1")
