@@ -291,7 +291,8 @@ class Judge:
         cause: str | None,
         proof: Proof | None,
     ) -> Signal:
-        version = series.head[0]
+        # In the words of the rules by which it is, though others may be in force by now.
+        version = series.head[0] if proof is None else proof.version
         rule = next(p.rules[op.rule] for p in self._programs(bucket, version) if op.rule in p.rules)
         labels = dict(zip(self.topic.key, series.key.split("/"), strict=True))
         mark = fingerprint(op.rule, labels)

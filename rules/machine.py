@@ -60,7 +60,8 @@ class Kind(Protocol):
 
     `wakes` tells whether a sample of these values can move the quiet state: nearly none does, and a sample that does
     not is not fed at all. A kind that `listens` has a state for a subject that has not spoken: `initial`. `kept` is what
-    of a state outlives its rule's being out of force, or another rule of the same `memory` taking its place.
+    of a state outlives its rule's being out of force, or another rule of the same `memory` taking its place; `paced` is a
+    state of one that listens once its subject is expected at another interval.
     """
 
     listens: bool
@@ -73,6 +74,7 @@ class Kind(Protocol):
     def due(self, state: Any) -> Micros: ...
     def open(self, state: Any) -> Episode | None: ...
     def kept(self, state: Any) -> Any: ...
+    def paced(self, state: Any, every: Micros, at: Micros) -> Any: ...
 
 
 class _Deaf:
@@ -85,6 +87,9 @@ class _Deaf:
 
     def kept(self, state: Any) -> Any:  # noqa: ARG002
         return None
+
+    def paced(self, state: Any, every: Micros, at: Micros) -> Any:  # noqa: ARG002
+        return state
 
 
 class Level(NamedTuple):
@@ -153,7 +158,6 @@ class Levels:
             start, rank = None, self._quiet[2]
             if all(m == _OFF for m in after):
                 return None
-            evidence, peak = seen[-1:], value
         return (tuple(after), start, rank, peak, evidence)
 
     def expire(self, state: Any, upto: Micros, closed: list[Episode]) -> Any:
@@ -495,19 +499,14 @@ def _mark(raise_: Any, clear: Any, values: tuple[Any, ...]) -> tuple[bool | None
     return raised, bool(cleared) and not raised
 
 
-class Baseline:
+class Baseline(_Deaf):
     """A value strange to its own series. State: (what the series usually does, levels)."""
-
-    listens = False
 
     def __init__(self, level: Level, of: int, bound: float, least: float, where: Any = None) -> None:
         self.levels = Levels([level])
         self.detector = Detector(Params(least=least))
         self.of, self.bound, self.where = of, bound, where
         self.wakes: Callable[[Any], bool | None] = where or _always
-
-    def initial(self, since: Micros, every: Micros) -> Any:  # noqa: ARG002 - the face of Kind
-        return None
 
     def feed(self, state: Any, sample: Sample, closed: list[Episode]) -> Any:
         values = sample[VALUES]
@@ -607,6 +606,14 @@ class Absence:
     def kept(self, state: Any) -> Any:  # noqa: ARG002 - the face of Kind
         return None
 
+    def paced(self, state: Any, every: Micros, at: Micros) -> Any:
+        """Silence that is too long by the new interval already is too long from now on, and not from before."""
+        if state is None or self.after is not None or state[1] == INF:
+            return state
+        after = every * (self.misses or 1)
+        heard = state[0] if state[2] is not None else max(state[0], at - after)
+        return (heard, after, *state[2:])
+
 
 class Scheduled:
     """A kind that is in force only at times. State: (of the kind, when that next changes, the sensor's own interval).
@@ -668,6 +675,9 @@ class Scheduled:
         """It is in force again when it is next fed."""
         inner = None if state is None else self.kind.kept(state[0])
         return None if inner is None else (inner, INF, state[2])
+
+    def paced(self, state: Any, every: Micros, at: Micros) -> Any:
+        return None if state is None else (self.kind.paced(state[0], every, at), state[1], every)
 
     def wrap(self, inner: Any, at: Micros, every: Micros, closed: list[Episode]) -> Any:
         """A state of the kind that was always in force, from `at` on only at times."""

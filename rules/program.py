@@ -161,9 +161,9 @@ class Program:
                 if after is None:
                     after = list(states)
                 after[i] = state
-                if ended:
-                    closed += [(self.entries[i].id, episode) for episode in ended]
-                    ended.clear()
+            if ended:  # what is over at once leaves its state as it was
+                closed += [(self.entries[i].id, episode) for episode in ended]
+                ended.clear()
         return states if after is None else self._shared(after)
 
     def expire(self, states: States, upto: Micros, closed: list[tuple[str, Episode]]) -> States:
@@ -207,7 +207,10 @@ class Program:
             listening = not entry.kind.listens or key in self.subjects
             if new is not None and new.digest == entry.digest and listening:
                 if state is not None:
-                    mine[entry.id] = self._moved(entry, new, state, at, key, closed)
+                    state = self._moved(entry, new, state, at, key, closed)
+                    if new.kind.listens and old.subjects.get(key) != self.subjects[key]:
+                        state = new.kind.paced(state, self.subjects[key], at)
+                    mine[entry.id] = state
                 continue
             if state is not None and (episode := entry.kind.open(state)) is not None:
                 closed.append((entry.id, episode._replace(end=at)))

@@ -208,7 +208,7 @@ class Series:
             version, states = self.head
             fed = version, line.programs[version].of(self.key).feed(states, samples[-1], self.closed)
             ready = len(samples)
-            if fed[1] is states:
+            if fed[1] is states and len(self.closed) == ended:
                 self.folded = ready
                 return []
         else:
@@ -221,7 +221,7 @@ class Series:
         if self.due <= clock:
             self.head = self._expire(fed, clock, line, self.closed)
             self.due = self._due(line)
-        if again or self.head[1] is not fed[1]:
+        if again or self.head[1] is not fed[1] or self.head[0] != fed[0]:
             self.acted = clock
         changed = again or ended != len(self.closed) or head != self.head
         if ready < len(samples):
@@ -266,7 +266,8 @@ class Series:
     def forgettable(self) -> bool:
         """True where a series made anew would be the same."""
         quiet = all(s is None for s in self.core[1]) and all(s is None for s in self.head[1])
-        return quiet and not self.samples and not self.announced and not self.closed
+        waits = self.due < INF  # for rules that come in force later
+        return quiet and not waits and not self.samples and not self.announced and not self.closed
 
     # --- announcing ---------------------------------------------------------------------------------------------
 

@@ -25,10 +25,6 @@ S = 1_000_000
 T0 = 1_767_225_600 * S
 KINDS = ("threshold", "rate", "count", "distinct", "ratio", "absence", "schedule", "event", "baseline")
 
-#: What is not drawn, because the core is known to be wrong there: tests/test_core_kinds.py has a case of each that is
-#: expected to fail. Whoever mends one takes its word away here.
-FAULTS = frozenset({"over at once", "peak", "not yet in force", "tell", "one rule"})
-
 TICK, REJECTED, RULES = "tick", "rejected", "rules"
 
 
@@ -97,8 +93,6 @@ def _versions(r: Random, kind: str, rule: dict[str, Any], event: type[Event], la
                 sensors = _serviced(r, kind, sensors)
             if r.random() < 0.15:
                 calendars = _calendars(r, kind)
-        if "not yet in force" in FAULTS:
-            said = since
         yield Said(said, since, _rules(event, named, calendars, sensors))
 
 
@@ -120,7 +114,7 @@ def _named(r: Random, name: str, rule: dict[str, Any], event: type[Event]) -> di
         key = event.topic.key[0]
         chosen = r.choice([f"{key} == 'a'", f"{key} in ('b', 'c')"])
         whole["where"] = f"{chosen} and ({rule['where']})" if "where" in rule else chosen
-    return _sound(whole)
+    return whole
 
 
 def _changed(r: Random, rule: dict[str, Any], event: type[Event]) -> Iterator[dict[str, Any]]:
@@ -133,8 +127,8 @@ def _changed(r: Random, rule: dict[str, Any], event: type[Event]) -> Iterator[di
         while on is not event:
             other, on = _RULES[rule["kind"]](r)
         other = _named(r, rule["id"], other, event)
-        yield other | {"tell": rule.get("tell", True)} if "tell" in FAULTS else other
-    elif what == "tell" and "tell" not in FAULTS:
+        yield other
+    elif what == "tell":
         yield rule | {"tell": not rule.get("tell", True)}
     elif what != "gone":
         yield rule
@@ -326,10 +320,6 @@ def _rules(
     calendars: list[dict[str, Any]],
     sensors: list[dict[str, Any]],
 ) -> RuleSet:
-    if "one rule" in FAULTS:
-        said = {"on": event.topic.name, "by": list(event.topic.key), "priority": "P4"}
-        said |= {"kind": "event", "raise": "quality == 'no_value'", "keep": "1s"}
-        named = [*named, said | {"id": "never"}, said | {"id": "never-too"}]
     return RuleSet.model_validate({"rules": named, "calendars": calendars, "registry": {"sensors": sensors}})
 
 
@@ -354,20 +344,6 @@ def _serviced(r: Random, kind: str, sensors: list[dict[str, Any]]) -> list[dict[
         planned = list(_maintenance(r, kind)) if r.random() < 0.4 else []
         found.append(sensor | {"maintenance": planned})
     return found
-
-
-def _sound(rule: dict[str, Any]) -> dict[str, Any]:
-    """The rule without what is one of FAULTS."""
-    levels = rule.get("levels", [])
-    if "peak" in FAULTS and len(levels) > 1 and any("for" in level for level in levels):
-        rule = rule | {"levels": [_kept(level) for level in levels]}
-    if "over at once" in FAULTS and rule["kind"] == "event" and "clear" not in rule:
-        rule = _kept(rule)
-    return rule
-
-
-def _kept(said: dict[str, Any]) -> dict[str, Any]:
-    return said | {"keep": "5s"} if said.get("keep", "0s") == "0s" else said
 
 
 def _maintenance(r: Random, kind: str) -> Iterator[dict[str, Any]]:

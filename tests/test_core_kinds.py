@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-import pytest
-
 from models.base import micros, moment
 from models.traffic import TrafficFlow
 from rules.judge import Judge
@@ -84,9 +82,6 @@ class World:
         ]
 
 
-@pytest.mark.xfail(
-    reason="an episode that begins and ends with one sample leaves the state as it was, and is dropped"
-)
 def test_an_event_without_clear_and_keep_is_told_and_is_over_at_once():
     world = World(rules_of({"id": "stands", "kind": "event", "priority": "P2", "raise": "speed_kmh < 3"}))
     world.hear(10, 1)
@@ -94,7 +89,6 @@ def test_an_event_without_clear_and_keep_is_told_and_is_over_at_once():
     assert world.ledger() == [("stands", 10, 10, None)]
 
 
-@pytest.mark.xfail(reason="what is dropped here is told of the next rule that moves")
 def test_an_event_that_is_over_at_once_is_not_told_of_another_rule():
     at_once = {"id": "stands", "kind": "event", "priority": "P2", "raise": "speed_kmh < 3"}
     lasting = {"id": "slow", "kind": "event", "priority": "P3", "raise": "speed_kmh < 10", "keep": "1m"}
@@ -114,9 +108,6 @@ PEAKS = {
 }
 
 
-@pytest.mark.xfail(
-    reason="where an episode ends at a sample while another level pends, the peak begins anew there"
-)
 def test_a_peak_is_the_most_extreme_value_since_any_level_began_to_pend():
     world = World(rules_of(PEAKS))
     for t, speed in ((0, 2), (10, 9), (40, 9), (50, 50)):
@@ -132,9 +123,6 @@ def test_the_same_where_the_first_episode_ends_by_its_keep():
     assert world.ledger() == [("slow", 0, 15, 2.0), ("slow", 30, 50, 2.0)]
 
 
-@pytest.mark.xfail(
-    reason="a series whose rules are not yet in force counts as quiet, and is forgotten when it is saved"
-)
 def test_who_is_listened_for_from_a_later_moment_on_is_not_forgotten_before_it():
     silent = {"id": "silent", "kind": "absence", "after": "90s", "priority": "P4"}
     world = World(rules_of(silent, sensors=("a",)), since=60)
@@ -156,9 +144,6 @@ def test_an_alarm_that_ended_before_the_horizon_of_a_jump_is_told_once_however_m
     assert world.ledger() == [("stands", 0, 300, None), ("stands", 1010, None, None)]
 
 
-@pytest.mark.xfail(
-    reason="programs of one rule share their quiet state, and the change of version goes unnoticed"
-)
 def test_what_was_observed_before_a_change_of_the_rules_is_not_judged_by_the_new_ones():
     """The sample comes after the change; nothing else of its subject has come before."""
     before = {"id": "slow", "kind": "event", "priority": "P2", "raise": "speed_kmh < 3", "keep": "1m"}
@@ -169,9 +154,6 @@ def test_what_was_observed_before_a_change_of_the_rules_is_not_judged_by_the_new
     assert world.ledger() == []
 
 
-@pytest.mark.xfail(
-    reason="an alarm is told in the words of the version in force now, not of that of its time"
-)
 def test_an_alarm_that_was_told_is_not_held_because_a_later_version_would_not_tell_it():
     slow = {
         "id": "slow",
@@ -189,9 +171,6 @@ def test_an_alarm_that_was_told_is_not_held_because_a_later_version_would_not_te
     ]
 
 
-@pytest.mark.xfail(
-    reason="who is listened for keeps the interval that the registry said when it was first heard"
-)
 def test_a_new_interval_in_the_registry_counts_from_the_version_that_says_it():
     silent = {"id": "silent", "kind": "absence", "misses": 2, "priority": "P4"}
     world = World(rules_of(silent, sensors=("a",)))
