@@ -136,7 +136,7 @@ class Past:
     async def _tell_alarms(self, desk: Desk) -> None:
         found = [
             known
-            for state in ("UNACK", "ACKED", "RTNUN", "DSUPR")
+            for state in ("UNACK", "ACKED", "RTNUN", "SHLVD", "DSUPR")
             for known in await self.alarms(desk, where=[("state", state)])
         ]
         desk.left_open = await self._left_open(desk.alarms.log_id)

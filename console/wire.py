@@ -99,6 +99,8 @@ class Alarm(_Wire):
     acked_at: AwareDatetime | None
     retracted: bool
     suppressed_by: dict[str, str]
+    shelved_by: str | None
+    shelved_until: AwareDatetime | None
     revised: int
     state: State
     closed_by: Literal["log-ended"] | None
@@ -117,7 +119,17 @@ class Entry(_Wire):
     """One line of an alarm's timeline: what happened, when and by whom, and what the alarm then was."""
 
     id: str
-    type: Literal["raised", "revised", "retracted", "cleared", "acknowledged", "suppressed", "released"]
+    type: Literal[
+        "raised",
+        "revised",
+        "retracted",
+        "cleared",
+        "acknowledged",
+        "suppressed",
+        "released",
+        "shelved",
+        "unshelved",
+    ]
     at: AwareDatetime
     cause: str | None
     actor: str | None

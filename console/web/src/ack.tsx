@@ -13,6 +13,7 @@ export const canAcknowledge = (alarm: Alarm): boolean =>
   !alarm.retracted &&
   alarm.closed_by === null &&
   alarm.state !== "NORM" &&
+  alarm.state !== "SHLVD" &&
   alarm.state !== "DSUPR";
 
 function Answer({ answer }: { answer: Outcome | "sending" }) {

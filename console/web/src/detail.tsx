@@ -152,12 +152,15 @@ function Facts({ alarm, detail }: { alarm: Alarm; detail: Detail | null }) {
 
 /** In words, what about this alarm is not as usual. */
 function Explained({ alarm }: { alarm: Alarm }) {
-  const { w } = useScene();
+  const { w, lang, now } = useScene();
   const told = [
     alarm.retracted ? w.explainRetracted : null,
     alarm.closed_by === null ? null : w.explainLogEnded,
     alarm.state === "RTNUN" ? w.explainRtn : null,
     alarm.state === "DSUPR" ? w.explainSuppressed(Object.keys(alarm.suppressed_by).join(", ")) : null,
+    alarm.shelved_until === null
+      ? null
+      : w.explainShelved(alarm.shelved_by ?? "", moment(Date.parse(alarm.shelved_until), now, lang)),
     alarm.revised > 0 ? w.explainRevised(alarm.revised) : null,
   ].filter((each) => each !== null);
   return (

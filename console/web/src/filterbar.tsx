@@ -6,7 +6,7 @@ import { isOpen, isSuppressed, PRIORITIES, unacked, type Alarm, type Priority } 
 import { domainName } from "./names";
 import { Shape, useScene } from "./ui";
 
-const STATES = ["open", "UNACK", "ACKED", "RTNUN", "DSUPR", "NORM"] as const;
+const STATES = ["open", "UNACK", "ACKED", "RTNUN", "SHLVD", "DSUPR", "NORM"] as const;
 
 /** Domains and wards that there are: of the registry, the rules and the alarms themselves. */
 function choices(city: Known, alarms: Iterable<Alarm>): { domains: string[]; wards: string[] } {

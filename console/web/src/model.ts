@@ -151,7 +151,8 @@ export function isOld(link: Link, now: number): boolean {
 export const unacked = (alarm: Alarm): boolean => alarm.state === "UNACK" || alarm.state === "RTNUN";
 /** What is suppressed by design calls nobody: it is counted, and listed for whoever asks for it. */
 export const isSuppressed = (alarm: Alarm): boolean => alarm.state === "DSUPR";
-export const isOpen = (alarm: Alarm): boolean => alarm.state !== "NORM" && !isSuppressed(alarm);
+export const isOpen = (alarm: Alarm): boolean =>
+  alarm.state !== "NORM" && alarm.state !== "SHLVD" && !isSuppressed(alarm);
 
 /** "(3 · P1) citywatch": how many are not acknowledged, and the worst of them. */
 export function title(alarms: Iterable<Alarm>): string {

@@ -1,7 +1,7 @@
 // The order of the list: by priority, what nobody has acknowledged first, then the newest; and how it is held still.
 import { PRIORITIES, type Alarm, type Priority, type State } from "./model";
 
-const RANK: Record<State, number> = { UNACK: 0, RTNUN: 1, ACKED: 2, DSUPR: 3, NORM: 4 };
+const RANK: Record<State, number> = { UNACK: 0, RTNUN: 1, ACKED: 2, SHLVD: 3, DSUPR: 4, NORM: 5 };
 
 /** The ids of each group as they are laid out. */
 export type Layout = Record<Priority, readonly string[]>;

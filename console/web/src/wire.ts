@@ -46,8 +46,10 @@ export interface Alarm {
   suppressed_by: {
     [k: string]: string;
   };
+  shelved_by: string | null;
+  shelved_until: string | null;
   revised: number;
-  state: "NORM" | "UNACK" | "ACKED" | "RTNUN" | "DSUPR";
+  state: "NORM" | "UNACK" | "ACKED" | "RTNUN" | "SHLVD" | "DSUPR";
   closed_by: "log-ended" | null;
   position: number;
   sensor: string | null;
@@ -213,7 +215,16 @@ export interface Evidence {
  */
 export interface Entry {
   id: string;
-  type: "raised" | "revised" | "retracted" | "cleared" | "acknowledged" | "suppressed" | "released";
+  type:
+    | "raised"
+    | "revised"
+    | "retracted"
+    | "cleared"
+    | "acknowledged"
+    | "suppressed"
+    | "released"
+    | "shelved"
+    | "unshelved";
   at: string;
   cause: string | null;
   actor: string | null;
@@ -222,7 +233,7 @@ export interface Entry {
   end: string | null;
   priority: "P1" | "P2" | "P3" | "P4" | "advisory";
   peak: number | null;
-  state: "NORM" | "UNACK" | "ACKED" | "RTNUN" | "DSUPR";
+  state: "NORM" | "UNACK" | "ACKED" | "RTNUN" | "SHLVD" | "DSUPR";
 }
 /**
  * The broker has the command: it counts, and every console will show what it did.

@@ -113,3 +113,14 @@ test("what is new stays so until somebody has had half a minute to look, or ackn
   assert.equal(fade(news, 1_000 + LOOK_MS), true);
   assert.equal(news.size, 0);
 });
+
+test("what is shelved calls nobody, and is listed for whoever asks for it", () => {
+  const shelved = alarm({
+    alarm_id: "c",
+    state: "SHLVD",
+    shelved_by: "Lan",
+    shelved_until: "2026-01-01T02:00:00Z",
+  });
+  assert.deepEqual(choose(NO_FILTER, CITY, [shelved]).shown, []);
+  assert.deepEqual(choose({ ...NO_FILTER, state: "SHLVD" }, CITY, [shelved]).shown, [shelved]);
+});

@@ -25,6 +25,8 @@ export function alarm(part: Partial<Alarm> = {}): Alarm {
     acked_at: null,
     retracted: false,
     suppressed_by: {},
+    shelved_by: null,
+    shelved_until: null,
     revised: 0,
     state: "UNACK",
     closed_by: null,
