@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from json import dumps
 from typing import TYPE_CHECKING
@@ -48,6 +48,7 @@ class Defined:
     gateways: Mapping[tuple[str, str], str]  # by (topic, key)
     registered: Mapping[tuple[Group, str], int]  # subjects, by group
     places: Mapping[tuple[Group, str], Place]
+    _gateway_of: dict[tuple[str, Labels], str | None] = field(default_factory=dict)
 
     def group(self, by: Group, member: Member) -> str | None:
         """What the member is gathered under; None: it belongs to nothing of this kind."""
@@ -57,9 +58,13 @@ class Defined:
             return member.ward
         if by == "site":
             return member.site
-        labels = dict(member.labels)
-        key = topics()[member.topic].key if member.topic in topics() else ()
-        return self.gateways.get((member.topic, "/".join(labels.get(name, "") for name in key)))
+        subject = (member.topic, member.labels)
+        if subject not in self._gateway_of:  # asked for every member at every change
+            labels = dict(member.labels)
+            key = topics()[member.topic].key if member.topic in topics() else ()
+            place = (member.topic, "/".join(labels.get(name, "") for name in key))
+            self._gateway_of[subject] = self.gateways.get(place)
+        return self._gateway_of[subject]
 
     @property
     def by(self) -> tuple[Group, ...]:
@@ -93,11 +98,11 @@ class Defined:
             here = self._crowded(rule, by, spans)
             found += here
             explained = {f.labels: [g for g in here if g.labels == f.labels] for f in here}
-            spans = [
-                left
-                for span in spans
-                for left in without([span], explained.get(_labels(by, self.group(by, span.member)), []))
-            ]
+            if explained:
+                gone = [(span, explained.get(_labels(by, self.group(by, span.member)))) for span in spans]
+                spans = [
+                    left for span, holes in gone for left in (without([span], holes) if holes else [span])
+                ]
         return found
 
     def _crowded(self, rule: Area | Root, by: Group, spans: Iterable[Span]) -> list[Found]:
@@ -106,16 +111,12 @@ class Defined:
             group = self.group(by, span.member)
             if group is not None:
                 groups.setdefault(group, []).append(span)
-        return [
-            one
-            for group, inside in sorted(groups.items())
-            for one in crowded(
-                inside,
-                needed(rule.least, rule.share_of(by), self.registered.get((by, group), 0)),
-                rule.keep_us,
-                _labels(by, group),
-            )
-        ]
+        keep, share, found = rule.keep_us, rule.share_of(by), []
+        for group, inside in sorted(groups.items()):
+            need = needed(rule.least, share, self.registered.get((by, group), 0))
+            if len(inside) >= need:
+                found += crowded(inside, need, keep, _labels(by, group))
+        return found
 
     def place(self, found: Found) -> Place | None:
         """Where a situation is: with the member it is known by, or in the middle of its group's sensors."""

@@ -6,6 +6,7 @@ else. Who came first, in which chunk and on which partition, is not in it.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from itertools import groupby
 from math import asin, ceil, cos, radians, sin, sqrt
 from typing import TYPE_CHECKING, NamedTuple
@@ -136,12 +137,13 @@ def _home(
     found: Sequence[list[Member]], member: Member, within_m: float, window: Micros
 ) -> list[Member] | None:
     """The earliest cluster whose anchor is near enough."""
-    for cluster in found:
-        anchor = cluster[0]
+    first = bisect_left(found, member.start - window, key=lambda cluster: cluster[0].start)
+    for n in range(first, len(found)):
+        anchor = found[n][0]
         if anchor.start > member.start + window:
-            return None
-        if member.start - anchor.start <= window and near(anchor, member, within_m):
-            return cluster
+            break
+        if near(anchor, member, within_m):
+            return found[n]
     return None
 
 

@@ -15,7 +15,7 @@ The law of this file.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from uuid import UUID, uuid5
@@ -27,7 +27,7 @@ from models.alarm import Evidence, Mark, Signal
 from models.base import Micros, micros, moment
 from models.catalogue import ALARM_INPUT, topics
 from rules.derive_wide import prove
-from rules.gather import Cover, Found, Labels, Member, clusters
+from rules.gather import Cover, Found, Labels, Member, clusters, near
 from rules.judge import fingerprint
 from rules.machine import INF
 from rules.situations import Area, Correlate, Root
@@ -49,10 +49,6 @@ LAG: Micros = 7 * 24 * _HOUR
 
 Source = tuple[str, int]
 Record = Signal | Mark
-Moments = tuple[Micros, ...]
-
-#: As moments: everything is to be looked at.
-_ALWAYS: Moments = (-INF, INF)
 
 
 class FormatError(ValueError):
@@ -64,6 +60,17 @@ class Control(NamedTuple):
 
     effective: Micros
     program: WideProgram
+
+
+class Touch(NamedTuple):
+    """What is to be looked at again of a rule: all from a moment on, and what is near one of these members."""
+
+    since: Micros
+    changed: tuple[Member, ...] = ()
+
+
+#: Everything.
+_ALL = Touch(-INF)
 
 
 class Told(NamedTuple):
@@ -107,9 +114,36 @@ class _Bucket:
     members: dict[str, Member] = field(default_factory=dict)
     told: dict[str, list[Told]] = field(default_factory=dict)
     marked: dict[str, dict[str, Marked]] = field(default_factory=dict)
-    due: dict[str, Micros] = field(
-        default_factory=dict
-    )  # when time next acts on a rule; no state: `load` finds it
+    # What follows is no state: `load` finds it again. When time next acts on a rule; the members in order of time.
+    due: dict[str, Micros] = field(default_factory=dict)
+    order: list[tuple[Micros, str]] = field(default_factory=list)
+
+    def replace(self, old: Member | None, new: Member | None) -> None:
+        """A member instead of another of the same id, or of none."""
+        if old is not None:
+            del self.members[old.alarm_id], self.order[bisect_left(self.order, (old.start, old.alarm_id))]
+        if new is not None:
+            self.members[new.alarm_id] = new
+            insort(self.order, (new.start, new.alarm_id))
+
+    def linked(self, seeds: Iterable[Member], rules: Sequence[Correlate]) -> list[Member]:
+        """Those that are near one of `seeds` in space and time, those near these, and so on: no other is gathered with them."""
+        names = frozenset().union(*(rule.members for rule in rules))
+        within, window = max(rule.within_m for rule in rules), max(rule.window_us for rule in rules)
+        found: dict[str, Member] = {}
+        todo = list(seeds)
+        while todo:
+            one = todo.pop()
+            first = bisect_left(self.order, (one.start - window, ""))
+            last = bisect_left(self.order, (one.start + window + 1, ""))
+            for _, alarm_id in self.order[first:last]:
+                other = self.members[alarm_id]
+                if alarm_id in found or other.rule not in names:
+                    continue
+                if alarm_id == one.alarm_id or near(one, other, within):
+                    found[alarm_id] = other
+                    todo.append(other)
+        return list(found.values())
 
 
 class _Dump(msgspec.Struct, array_like=True, frozen=True):
@@ -149,20 +183,21 @@ class Wide:
             if offset <= bucket.offset:
                 continue
             bucket.offset = offset
-            touched: dict[str, Moments] | None = None
+            touched: dict[str, Touch] | None = None
             if isinstance(record, Control):
                 touched = self._control(bucket, number, record)
             elif isinstance(record, Signal):
                 touched = self._signal(bucket, number, offset, record)
-            due = {name: (when,) for name, when in bucket.due.items() if when <= stamp}
+            due = {name: Touch(when) for name, when in bucket.due.items() if when <= stamp}
             if touched is None and not due:
                 continue
             self.dirty.add(number)
             bucket.clock = max(bucket.clock, stamp)
             touched = touched or {}
             for name in sorted(touched.keys() | due.keys()):
-                moments = (*touched.get(name, ()), *due.get(name, ()))
-                out += self._judge(bucket, name, moments, _Place(offset, bucket.clock))
+                both = [found[name] for found in (touched, due) if name in found]
+                touch = Touch(min(t.since for t in both), both[0].changed)
+                out += self._judge(bucket, name, touch, _Place(offset, bucket.clock))
             self._forget(bucket, number)
         return out
 
@@ -170,8 +205,8 @@ class Wide:
         """When time acts on something by itself; None: nothing waits."""
         return min((when for bucket in self._buckets for when in bucket.due.values()), default=None)
 
-    def _signal(self, bucket: _Bucket, number: int, offset: int, signal: Signal) -> dict[str, Moments] | None:
-        """Take what a detector says; which rules are to be looked at again around when. None: it changes nothing."""
+    def _signal(self, bucket: _Bucket, number: int, offset: int, signal: Signal) -> dict[str, Touch] | None:
+        """Take what a detector says; what of which rules is to be looked at again. None: it changes nothing."""
         rules = self._rules(bucket, number)
         concerned = [name for name, versions in rules.items() if _concerns(versions, signal.rule)]
         if not concerned:
@@ -186,13 +221,11 @@ class Wide:
         if old is not None and old.fingerprint != signal.fingerprint:
             return {}  # an alarm of another fingerprint, as the plane sees it
         new = _member(signal, offset) if signal.op == "put" else None
-        if new is not None:
-            bucket.members[new.alarm_id] = new
-        elif old is not None:
-            del bucket.members[old.alarm_id]
-        return dict.fromkeys(concerned, tuple(m.start for m in (old, new) if m is not None))
+        bucket.replace(old, new)
+        changed = tuple(m for m in (old, new) if m is not None)
+        return dict.fromkeys(concerned, Touch(min(m.start for m in changed), changed)) if changed else {}
 
-    def _control(self, bucket: _Bucket, number: int, said: Control) -> dict[str, Moments] | None:
+    def _control(self, bucket: _Bucket, number: int, said: Control) -> dict[str, Touch] | None:
         """Another version from a moment on; everything is looked at again, and mostly nothing changes."""
         version = said.program.version
         if any(v == version for _, v in bucket.line):
@@ -202,7 +235,7 @@ class Wide:
         since = said.effective if bucket.line else -INF
         bucket.line = [*(entry for entry in bucket.line if entry[0] < since), (since, version)]
         names.update(self._rules(bucket, number), bucket.told, bucket.marked)
-        return dict.fromkeys(names, _ALWAYS)
+        return dict.fromkeys(names, _ALL)
 
     # --- versions -----------------------------------------------------------------------------------------------
 
@@ -231,11 +264,9 @@ class Wide:
 
     # --- judging ------------------------------------------------------------------------------------------------
 
-    def _judge(self, bucket: _Bucket, name: str, moments: Moments, place: _Place) -> list[Record]:
-        """Look again at all of a rule that a change at these moments can have touched; what there is to tell."""
-        if not moments:
-            return []
-        low, members, told = self._touched(bucket, name, moments)
+    def _judge(self, bucket: _Bucket, name: str, touch: Touch, place: _Place) -> list[Record]:
+        """Look again at all of a rule that a change can have touched; what there is to tell."""
+        low, members, told = self._touched(bucket, name, touch)
         rules = self._by_rule(bucket, name, members)
         found = _disjoint((rule, one) for rule, inside in rules for one in rule.found(inside))
         # Of what was over before, not all members are at hand: it is as it was told, or is forgotten.
@@ -261,21 +292,21 @@ class Wide:
             bucket.due[name] = min(ahead)
         return [*said, *marks]
 
-    def _touched(
-        self, bucket: _Bucket, name: str, moments: Moments
-    ) -> tuple[Micros, list[Member], list[Told]]:
-        """The members and what was told that a change at these moments can have to do with, and from when on it can."""
+    def _touched(self, bucket: _Bucket, name: str, touch: Touch) -> tuple[Micros, list[Member], list[Told]]:
+        """The members and what was told that a change can have to do with, and from when on it can; more do no harm."""
         told = bucket.told.get(name, [])
         rules = [rule for _, v in bucket.line if (rule := self.programs[v].rules.get(name)) is not None]
-        members = [m for m in bucket.members.values() if _concerns(rules, m.rule)]
-        if moments == _ALWAYS or len({type(rule.rule) for rule in rules}) != 1:
+        if touch is _ALL or len({type(rule.rule) for rule in rules}) != 1:
             return -INF, list(bucket.members.values()), told
+        correlates = [rule.rule for rule in rules if isinstance(rule.rule, Correlate)]
+        if correlates:
+            around = bucket.linked(touch.changed, correlates)
+            anchors = {((("rule", m.rule), *m.labels), m.start) for m in (*around, *touch.changed)}
+            return -INF, around, [t for t in told if (t.labels, t.anchor) in anchors]
+        names = frozenset().union(*(rule.rule.members for rule in rules))
+        members = [m for m in bucket.members.values() if m.rule in names]
         slack = max(map(_slack, rules))
-        if isinstance(rules[0].rule, Correlate):
-            low, high = _linked(sorted(m.start for m in members), min(moments), max(moments), slack)
-            near = [m for m in members if low <= m.start <= high]
-            return low, near, [t for t in told if low <= t.anchor <= high]
-        low = min(moments)
+        low = touch.since
         for one in sorted(told, key=lambda t: t.start, reverse=True):
             if one.start <= low and (one.end is None or one.end + slack >= low):
                 low = one.start
@@ -449,6 +480,7 @@ class Wide:
             for rule, members in self._by_rule(bucket, name, bucket.members.values()):
                 needed |= _needed(rule, members, bucket.told[name], horizon, slack)
         bucket.members = {id_: m for id_, m in bucket.members.items() if id_ in needed}
+        bucket.order = sorted((m.start, id_) for id_, m in bucket.members.items())
         for marked in bucket.marked.values():
             for gone in [alarm_id for alarm_id in marked if alarm_id not in bucket.members]:
                 del marked[gone]
@@ -522,8 +554,9 @@ class Wide:
             dump.told,
             dump.marked,
         )
+        bucket.order = sorted((m.start, id_) for id_, m in bucket.members.items())
         for name in self._rules(bucket, number):  # nothing is to be told; only the timers are found again
-            self._judge(bucket, name, _ALWAYS, _Place(dump.offset, dump.clock))
+            self._judge(bucket, name, _ALL, _Place(dump.offset, dump.clock))
         self._buckets[number] = bucket
         self.dirty.discard(number)
         return dump.offset
@@ -591,20 +624,6 @@ def _needed(
             and rule.belongs(m, one.labels)
         }
     return alive
-
-
-def _linked(starts: Sequence[Micros], first: Micros, last: Micros, reach: Micros) -> tuple[Micros, Micros]:
-    """From the first of these moments back, and from the last on, as far as beginnings follow each other within reach."""
-    low, high = first, last
-    for start in reversed(starts[: bisect_right(starts, first)]):
-        if low - start > reach:
-            break
-        low = start
-    for start in starts[bisect_left(starts, last) :]:
-        if start - high > reach:
-            break
-        high = start
-    return low, high
 
 
 # --- of what is found and told ------------------------------------------------------------------------------------
