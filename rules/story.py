@@ -341,7 +341,12 @@ _TYPES: Mapping[str, Text] = {
         "Được che, vì đã có báo động {by} nói thay", "Suppressed: the alarm {by} speaks for it"
     ),
     "released": say("Không che nữa", "Suppressed no more"),
+    "shelved": say("Tạm gác đến {until}", "Shelved until {until}"),
+    "unshelved": say("Thôi tạm gác", "Off the shelf"),
 }
+
+#: What a person did is for the reason that the person gave.
+_BY_HAND = frozenset({"acknowledged", "shelved", "unshelved"})
 
 _CHANGES = (
     ("priority", say("mức {a} → {b}", "priority {a} → {b}"), str),
@@ -376,13 +381,14 @@ def _entry(entry: AlarmEvent, before: Alarm | None) -> Text:
     told = {
         "priority": entry.alarm.priority,
         "by": ", ".join(getattr(entry.alarm, "suppressed_by", ()) or ()) or "–",
+        "until": "–" if entry.alarm.shelved_until is None else clock(micros(entry.alarm.shelved_until)),
     }
     parts: list[Text | None] = [say(pattern.vi, pattern.en, **told)]
     if entry.actor is not None:
         parts.append(say(" bởi {x}", " by {x}", x=entry.actor))
     if entry.note:
         parts.append(say(": “{x}”", ": “{x}”", x=entry.note))
-    why = None if entry.type == "acknowledged" else cause(entry.cause)
+    why = None if entry.type in _BY_HAND else cause(entry.cause)
     if why is not None:
         parts.append(say(", vì {x}", ", because {x}", x=why))
     changed = [

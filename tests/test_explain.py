@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 from cli_world import city  # noqa: F401
@@ -12,8 +13,10 @@ from explained import CASES, Told, alarms_of, events_of_case, points, records, t
 from test_core_judge import RULES, T0, L, S, flow, run
 
 from commands.cited import compared, events_of
-from models.alarm import Alarm
+from models.alarm import Alarm, AlarmEvent
+from models.base import moment
 from models.traffic import TrafficFlow
+from rules import story as stories
 from rules.derive import cited, seal_of
 from rules.explain import derive
 from rules.judge import Judge
@@ -270,3 +273,25 @@ def test_an_alarm_that_nobody_knows_is_wrong_use(city):  # noqa: F811
     done = city("explain", "nobody")
     assert (done.code, done.out) == (2, "")
     assert "there is no alarm nobody" in done.err
+
+
+def test_the_story_has_words_for_all_that_can_happen_to_an_alarm():
+    assert set(stories._TYPES) == set(get_args(AlarmEvent.model_fields["type"].annotation))
+
+
+def test_what_a_person_did_is_told_with_who_until_when_and_why():
+    told = TOLD[0][1]
+    on_it = {"shelved": True, "shelved_by": "Lan", "shelved_until": moment(T0 + 7200 * S)}
+    entry = told.history[0].model_copy(
+        update={
+            "type": "shelved",
+            "actor": "Lan",
+            "note": "roadworks",
+            "cause": "c1",
+            "alarm": told.alarm.model_copy(update=on_it),
+        }
+    )
+    lines = [line.text.en for line in story(told.alarm, [*told.history, entry]) if line.part == "told"]
+    assert lines[-1].startswith("Shelved until ")
+    assert "by Lan: “roadworks”" in lines[-1]
+    assert "c1" not in lines[-1]
