@@ -39,14 +39,18 @@ def derive(alarm: Alarm) -> list[Text]:
 def _of_events(alarm: Alarm, proof: Proof) -> list[Text]:
     given = given_of(proof, "/".join(alarm.labels.values()))
     found = _held(fold(given), proof)
-    wrong = [*_misnamed(alarm, rule_of(proof)), *_cited_wrongly(alarm, proof)]
-    if proof.gone:
+    wrong = list(_misnamed(alarm, rule_of(proof)))
+    if proof.gone:  # what it cites is what it was told by, and not what took it back
         if any(e.start == micros(alarm.start) for e in found):
             wrong.append(
                 say("Đã rút lại, nhưng vẫn suy ra được.", "It is taken back, and is derived all the same.")
             )
         return wrong
-    return [*wrong, *_differences(_episode_of(alarm), found, ended=alarm.closed_by is not None)]
+    return [
+        *wrong,
+        *_cited_wrongly(alarm, proof),
+        *_differences(_episode_of(alarm), found, ended=alarm.closed_by is not None),
+    ]
 
 
 def _of_alarms(alarm: Alarm, proof: Proof) -> list[Text]:
