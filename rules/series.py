@@ -361,21 +361,18 @@ def _tuples(x: list[Any]) -> tuple[Any, ...]:
 
 
 def _match(rule: str, announced: list[Announced], new: list[Episode]) -> list[Op]:
-    """Map new episodes to announced occurrences: same start first, else overlap, earliest first."""
+    """Map new episodes to announced occurrences: the very same first, else of the same start, else overlap, earliest first.
+
+    Two that are over at once may have one start: then what each rests on tells them apart.
+    """
     left = list(announced)
     pairs: dict[int, Announced] = {}
-    for n, episode in enumerate(new):
-        same = next((a for a in left if a.start == episode.start), None)
-        if same is not None:
-            pairs[n] = same
-            left.remove(same)
-    for n, episode in enumerate(new):
-        if n in pairs:
-            continue
-        near = next((a for a in left if _overlap(a, episode)), None)
-        if near is not None:
-            pairs[n] = near
-            left.remove(near)
+    for fits in (_told, _begun, _overlap):
+        for n, episode in enumerate(new):
+            near = None if n in pairs else next((a for a in left if fits(a, episode)), None)
+            if near is not None:
+                pairs[n] = near
+                left.remove(near)
     ops = []
     for gone in left:
         into = next((a.alarm_id for n, a in pairs.items() if _overlap(gone, new[n])), None)
@@ -386,6 +383,10 @@ def _match(rule: str, announced: list[Announced], new: list[Episode]) -> list[Op
         if told is None or not _told(told, episode):
             ops.append(Op("put", told and told.alarm_id, rule, episode))
     return ops
+
+
+def _begun(a: Announced, e: Episode) -> bool:
+    return a.start == e.start
 
 
 def _overlap(a: Announced, e: Episode) -> bool:
