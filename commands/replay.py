@@ -156,7 +156,8 @@ async def _own(
         finally:
             telling.cancel()
     print("\rcitywatch: all is fed, waiting until it is judged and stored", file=sys.stderr)
-    await _either(asyncio.create_task(settled(bootstrap, prefix)), watching)
+    over = replay.progress.clock_us + max(t.late_us for t in catalogue.topics().values())
+    await _either(asyncio.create_task(settled(bootstrap, prefix, over)), watching)
     watching.cancel()
     if room is not None:
         room.close()

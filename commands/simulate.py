@@ -235,6 +235,7 @@ async def _own(args: argparse.Namespace, settings: Settings, plan: Plan, world: 
     from bus.clients import Feeder  # noqa: PLC0415 - as above
     from bus.room import Room  # noqa: PLC0415
     from commands.world import settled  # noqa: PLC0415
+    from models.catalogue import topics  # noqa: PLC0415
     from sources.simulator.run import Run  # noqa: PLC0415
 
     began = time.monotonic()
@@ -251,7 +252,8 @@ async def _own(args: argparse.Namespace, settings: Settings, plan: Plan, world: 
                 telling.cancel()
     print(file=sys.stderr)
     tell("all is fed, waiting until it is judged and stored")
-    await _watched(world, settled(bootstrap, prefix))
+    over = city.clock_us + max(t.late_us for t in topics().values())
+    await _watched(world, settled(bootstrap, prefix, over))
     room.close()
     return await _summary(args, settings, city, world, time.monotonic() - began)
 

@@ -11,11 +11,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Protocol, Self
 
-from bus import clients, topics
+from bus import clients, headers, topics
 from bus.embedded import EmbeddedBroker
 from commands.output import tell
 from models import catalogue
@@ -279,15 +280,14 @@ async def close_ended(settings: Settings) -> int:
         await store.close()
 
 
-async def settled(bootstrap: str, prefix: str) -> None:
-    """Return when every group has read what there is now, each hop after the one before it."""
+async def settled(bootstrap: str, prefix: str, over: Micros | None = None) -> None:
+    """Return when every group has read what there is now, each hop after the one before it.
+
+    `over`: the world's time ends then; what waits for a time in the alarm plane acts before.
+    """
     partitions = {t.name: t.partitions for t in catalogue.topics().values()}
-    hops = [
-        (list(catalogue.topics()), ("judge", "store")),
-        ([catalogue.ALARM_INPUT], ("alarms",)),
-        ([catalogue.REJECTED, catalogue.ALARM_EVENT, catalogue.ALARM_STATE, catalogue.LEDGER], ("store",)),
-    ]
-    for names, roles in hops:
+
+    async def read(names: list[str], *roles: str) -> dict[tuple[str, int], int]:
         places = [(clients.name(prefix, n), p) for n in names for p in range(partitions.get(n, 1))]
         ends = await asyncio.to_thread(clients.end_offsets, bootstrap, places)
         for role in roles:
@@ -297,6 +297,26 @@ async def settled(bootstrap: str, prefix: str) -> None:
                 if all(at.get(place, 0) >= end for place, end in ends.items()):
                     break
                 await asyncio.sleep(0.2)
+        return ends
+
+    await read(list(catalogue.topics()), "judge", "store")
+    if over is not None:
+        await asyncio.to_thread(_clock, bootstrap, clients.name(prefix, catalogue.ALARM_INPUT), over)
+    # What the rules over signals conclude is appended to the log they read.
+    before = None
+    while (now := await read([catalogue.ALARM_INPUT], "alarms")) != before:
+        before = now
+    await read([catalogue.REJECTED, catalogue.ALARM_EVENT, catalogue.ALARM_STATE, catalogue.LEDGER], "store")
+
+
+#: How long the broker may take to say that it has a record.
+_ACK_S = 30
+
+
+def _clock(bootstrap: str, topic: str, stamp: Micros) -> None:
+    clock = headers.clock_record()
+    with closing(clients.producer(bootstrap)) as producer:
+        producer.send(topic, clock.value, None, clock.headers, 0, stamp // 1000).get(_ACK_S)
 
 
 def now_us() -> Micros:

@@ -185,7 +185,7 @@ class Wide:
             bucket.offset = offset
             touched: dict[str, Touch] | None = None
             if isinstance(record, Control):
-                touched = self._control(bucket, number, record)
+                touched = self._control(bucket, number, record, stamp)
             elif isinstance(record, Signal):
                 touched = self._signal(bucket, number, offset, record)
             due = {name: Touch(when) for name, when in bucket.due.items() if when <= stamp}
@@ -225,14 +225,15 @@ class Wide:
         changed = tuple(m for m in (old, new) if m is not None)
         return dict.fromkeys(concerned, Touch(min(m.start for m in changed), changed)) if changed else {}
 
-    def _control(self, bucket: _Bucket, number: int, said: Control) -> dict[str, Touch] | None:
-        """Another version from a moment on; everything is looked at again, and mostly nothing changes."""
+    def _control(self, bucket: _Bucket, number: int, said: Control, stamp: Micros) -> dict[str, Touch] | None:
+        """Another version from a moment on, or from now if that is past; everything is looked at again, and mostly nothing changes."""
         version = said.program.version
-        if any(v == version for _, v in bucket.line):
+        # Versions are offsets: one that is not greater than the last has been said before, or was overtaken.
+        if bucket.line and version <= bucket.line[-1][1]:
             return None
         self.programs[version] = said.program
         names = set(self._rules(bucket, number))
-        since = said.effective if bucket.line else -INF
+        since = max(said.effective, stamp) if bucket.line else -INF
         bucket.line = [*(entry for entry in bucket.line if entry[0] < since), (since, version)]
         names.update(self._rules(bucket, number), bucket.told, bucket.marked)
         return dict.fromkeys(names, _ALL)
