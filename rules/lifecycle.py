@@ -395,7 +395,8 @@ class _Bucket:
 
     def _retract(self, held: _Held, signal: Signal, offset: int) -> list[Change]:
         """Merged into another, an alarm that nobody acknowledged takes that one's acknowledgement away."""
-        changes = move(held.alarm, "retract", offset, {"proof": signal.proof}, signal.cause)
+        proof = {} if signal.proof is None else {"proof": signal.proof}
+        changes = move(held.alarm, "retract", offset, proof, signal.cause)
         into = None if signal.merged_into is None else self.alarms.get(signal.merged_into)
         if not changes or held.alarm.acked or into is None or into.alarm.fingerprint != signal.fingerprint:
             return changes
