@@ -25,7 +25,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "mapping": ("commands.mapping", "feeds described in YAML: list them, try one on a file"),
     "alarms": ("commands.alarms", "what is raised now; acknowledge it"),
     "explain": ("commands.explain", "why there is an alarm: its story, derived again"),
-    "why-not": ("commands.whynot", "why a rule did not sound: the clause that failed, or what was in the way"),
+    "why-not": (
+        "commands.whynot",
+        "why a rule did not sound: the clause that failed, or what was in the way",
+    ),
     "query": ("commands.query", "ask the store for history"),
     "ledger": ("commands.ledger", "whether everything that came in is accounted for"),
     "rejected": ("commands.rejected", "what was no valid event: list, show, send again"),

@@ -62,9 +62,7 @@ class Finding(NamedTuple):
         return f"{self.file}:{self.line}: {'note: ' if self.note else ''}{self.rule}: {self.message}"
 
 
-def lint(
-    ruleset: RuleSet, tests: Sequence[Test], where: Mapping[str, Where] | None = None
-) -> list[Finding]:
+def lint(ruleset: RuleSet, tests: Sequence[Test], where: Mapping[str, Where] | None = None) -> list[Finding]:
     """Findings by file and line, then notes. `where` is as `rules.load.read` gives it."""
     known = where or {}
     found, notes = [], []
