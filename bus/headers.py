@@ -102,3 +102,14 @@ def control_record(version: int, effective_from: Micros) -> Bare:
     """A record that puts a version of the rules in force; said twice, it is said once."""
     value = json.dumps({"version": version, "effective_from": effective_from}, separators=(",", ":")).encode()
     return Bare(None, value, CONTROL_HEADERS)
+
+
+def control_of(value: bytes | None) -> tuple[int, Micros] | None:
+    """Version and effective time of a control record; None: whoever wrote it, it is none."""
+    try:
+        said = json.loads(value or b"")
+        version, effective = said["version"], said["effective_from"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    good = type(version) is int and type(effective) is int and version >= 0
+    return (version, effective) if good else None

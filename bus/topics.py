@@ -16,6 +16,7 @@ from kafka.errors import KafkaError
 from bus.clients import EMBEDDED, MAX_RECORD_BYTES, UnreachableError, admin, name, producer, read_one, records
 from bus.headers import control_record, is_event
 from models import catalogue
+from rules.spec import ENGINE, RuleSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -294,3 +295,14 @@ async def fetch_rules(bootstrap: str, prefix: str, version: int) -> bytes:
     if not is_event(record.headers):
         raise LookupError(f"{record.topic}: the record at {version} is no set of rules")
     return bytes(record.value)
+
+
+async def rules_of(bootstrap: str, prefix: str, version: int) -> RuleSet:
+    """A version of the rules. Raises LookupError if there is none, ValueError if this citywatch cannot read it."""
+    value = await fetch_rules(bootstrap, prefix, version)
+    try:
+        return RuleSet.parse(value)
+    except ValueError as error:
+        raise ValueError(
+            f"rules version {version} cannot be read by this citywatch (engine {ENGINE}); run one that can: {error}"
+        ) from error

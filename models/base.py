@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,7 +70,23 @@ Identifier = Annotated[
 ]
 
 #: An aware time in any zone; written in UTC, so that one event has one form on the wire.
-Instant = Annotated[AwareDatetime, PlainSerializer(lambda at: at.astimezone(UTC), when_used="json")]
+Instant = Annotated[
+    AwareDatetime,
+    AfterValidator(lambda at: at.astimezone(UTC)),
+    PlainSerializer(lambda at: at.astimezone(UTC), when_used="json"),
+]
+
+#: Corrections are few; a greater number is a mistake, and no checkpoint could hold one of any size.
+_MOST_REVISIONS = 2**31
+
+
+def _counted(revision: int) -> int:
+    if revision >= _MOST_REVISIONS:
+        raise ValueError(f"nothing is corrected {_MOST_REVISIONS} times")
+    return revision
+
+
+Revision = Annotated[int, AfterValidator(_counted)]
 
 #: A person, plate or pupil is only ever a keyed hash of the identifier (sources make it; nothing here can undo it).
 Token = Annotated[str, Field(pattern=r"^tok_[0-9a-f]{32}$"), Personal()]
@@ -158,7 +174,9 @@ class Event(BaseModel):
     event_id: Annotated[str, Field(min_length=1, max_length=128)]
     source_id: Identifier
     observed_at: Instant
-    revision: int = Field(default=0, ge=0, description="A greater revision of the same event_id corrects it.")
+    revision: int = Field(
+        default=0, ge=0, le=2**31 - 1, description="A greater revision of the same event_id corrects it."
+    )
     quality: Quality = "good"
     place: Place | None = None
 

@@ -156,6 +156,12 @@ class Hours:
     def _except(self) -> list[Hours]:
         return [Hours(self._all[name], self._all) for name in self.calendar.except_]
 
+    @cached_property
+    def last_day(self) -> int:
+        """The last day that is named: what begins or ends then is known however far ahead it is."""
+        mine = max((_dates(text)[1] for text in self.calendar.dates or ()), default=0)
+        return max([mine, *(other.last_day for other in self._except)])
+
     def spans(self, first: int, last: int) -> list[Span]:
         """Disjoint, in order: those that begin on the local days first to last."""
         mine = union(self.calendar.spans(first, last))
@@ -173,7 +179,7 @@ class Hours:
     def _learn(self, day: int) -> None:
         # No span is longer than a day, so that two days before are enough for the first of the known ones.
         self._known = (day - _BEFORE, day + _KEPT)
-        last = day + _KEPT + _AHEAD
+        last = max(day + _KEPT + _AHEAD, self.last_day + 2)
         self._spans = self.spans(day - _BEFORE - 2, last)
         self._begins = [begin for begin, _ in self._spans]
         self._edge = last * DAY - OFFSET

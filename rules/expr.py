@@ -26,6 +26,7 @@ _IN = {ast.In: "in", ast.NotIn: "not in"}
 _IS = {ast.Is: "is", ast.IsNot: "is not"}
 _ARITHMETIC = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 _FUNCTIONS = {"min": (2, 10), "max": (2, 10), "abs": (1, 1)}
+_INFINITE = float("inf")
 _MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
@@ -80,7 +81,7 @@ def compile_expr(text: str, names: Sequence[str], types: Mapping[str, Any] | Non
         names=used,
         fn=_function(code),
         measured=(found.name, found.sign) if found else (None, 0),
-        measure=_function(_guarded(found.side)) if found else None,
+        measure=_measure(found.side) if found else None,
     )
 
 
@@ -137,6 +138,22 @@ class _Measured(NamedTuple):
     name: str | None
     sign: int
     side: _Side
+
+
+def _measure(side: _Side) -> Callable[[Values], float | None]:
+    """What gives the number; of a bare field it is the field."""
+    measure = _function(_guarded(side))
+    return measure if side.name is not None else _finite(measure)
+
+
+def _finite(measure: Callable[[Values], float | None]) -> Callable[[Values], float | None]:
+    """The same; a quotient of a number that is nearly nothing is no number to show."""
+
+    def measured(values: Values) -> float | None:
+        found = measure(values)
+        return found if found is not None and -_INFINITE < found < _INFINITE else None
+
+    return measured
 
 
 def _guarded(side: _Side) -> str:

@@ -170,6 +170,7 @@ class Judge:
                 if key not in bucket.series:
                     self._new(bucket, key, clock)
             for series in list(bucket.series.values()):
+                series.judged_anew(since)
                 ops = self._touch(bucket, series, clock)
                 cause = f"rules version {program.version}"
                 self._tell(bucket, series, ops, clock, offset, stamp, signals, cause)
@@ -193,9 +194,10 @@ class Judge:
                 clock = max(self.clock, bucket.clock)
                 heap = bucket.heap
                 while heap and heap[0][0] <= clock:
-                    series = bucket.series.get(heapq.heappop(heap)[1])
-                    if series is None:
-                        continue
+                    when, key = heapq.heappop(heap)
+                    series = bucket.series.get(key)
+                    if series is None or when != series.reminder:
+                        continue  # an earlier reminder has come in its place
                     series.reminder = INF
                     if series.due <= clock:
                         self.dirty.add(number)

@@ -94,6 +94,7 @@ class Program:
         self._served = frozenset() if one else frozenset(s.key for s in sensors if s.maintenance)
         self._words = {word for _, word in self._particular}
         self._made: dict[str, Program] = {}
+        self._shared_by: dict[frozenset[int], Program] = {}
         self._common = self if not self._particular else self._with(self._chosen(frozenset()), None)
 
     def of(self, key: str) -> Program:
@@ -113,10 +114,14 @@ class Program:
         parts = key.split("/")
         found = (n for part in enumerate(parts) for n in self._particular.get(part, ()))
         mine = frozenset(n for n in found if _concerns(self.entries[n], parts))
-        if not mine and key not in self._served:
+        if key in self._served:
+            made = self._made[key] = self._with(self._chosen(mine), self.sensors[key])
+            return made
+        if not mine:
             return self._common
-        made = self._made[key] = self._with(self._chosen(mine), self.sensors.get(key))
-        return made
+        if mine not in self._shared_by:
+            self._shared_by[mine] = self._with(self._chosen(mine), None)
+        return self._shared_by[mine]
 
     def _chosen(self, mine: frozenset[int]) -> list[Entry]:
         particular = {n for numbers in self._particular.values() for n in numbers}

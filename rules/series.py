@@ -198,6 +198,11 @@ class Series:
         if at < self.folded or self.folded < 0:
             self.folded = -1
 
+    def judged_anew(self, since: Micros) -> None:
+        """Other rules are in force from `since` on: what was observed then or later, and is judged already, is theirs."""
+        if self.folded > 0 and self.samples[self.folded - 1][T] >= since:
+            self.folded = -1
+
     def touch(self, clock: Micros, line: Timeline) -> list[Op]:
         """Bring the head to `clock` and tell what changed since the last time."""
         ended, head = len(self.closed), self.head

@@ -39,6 +39,8 @@ ENGINE = 2
 
 #: A count keeps the last N events of every subject, so N is bounded.
 MAX_COUNT = 1000
+#: A rate keeps the values of its span.
+MAX_OVER: Micros = 86_400_000_000
 #: The panes of a ratio's window: each of its values is right to one of them.
 MAX_PANES = 60
 
@@ -272,6 +274,11 @@ class Rate(_Leveled):
     def _own_problems(self) -> Iterator[Problem]:
         yield from super()._own_problems()
         yield from self._measurable(self.of)
+        if self.over_us > MAX_OVER:
+            yield (
+                ("over",),
+                f"{self.over} is too long: a rate keeps every value of its span, of a day at most",
+            )
 
     @property
     def over_us(self) -> Micros:

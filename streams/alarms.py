@@ -7,7 +7,6 @@ signals make of a record is appended to the same log, and acknowledged before th
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,6 @@ from models.alarm import COMMAND_TYPE, MARK_TYPE, SIGNAL_TYPE, AlarmEvent, Comma
 from models.base import micros
 from rules.defined import WideProgram, compile_wide
 from rules.lifecycle import Plane
-from rules.spec import RuleSet
 from rules.wide import Control
 from streams.checkpoint import Checkpoints, Held, Machine
 from streams.consumer import ChunkApp
@@ -73,7 +71,7 @@ class AlarmsWork:
     async def program(self, version: int) -> WideProgram:
         """The rules over signals of a version, fetched from the log when first needed."""
         if version not in self.programs:
-            found = RuleSet.parse(await topics.fetch_rules(self.bootstrap, self.prefix, version))
+            found = await topics.rules_of(self.bootstrap, self.prefix, version)
             self.programs[version] = compile_wide(found, version)
             log.info("rules version %d: %d rules over signals", version, len(found.wide))
         return self.programs[version]
@@ -88,8 +86,12 @@ class AlarmsWork:
         found = {}
         for record in records:
             if headers.type_of(record.headers) == headers.CONTROL:
-                said = json.loads(record.value)
-                found[record.offset] = Control(said["effective_from"], await self.program(said["version"]))
+                said = headers.control_of(record.value)
+                if said is None:
+                    log.error("%s at %d is no control record of ours: passed by", self.input, record.offset)
+                    continue
+                version, effective = said
+                found[record.offset] = Control(effective, await self.program(version))
         return found
 
     # --- chunks -------------------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from models.base import micros
 from models.decode import Rejection, decode
 from rules.judge import Judge
 from rules.program import Program, compile_program
-from rules.spec import RuleSet
 from streams.checkpoint import Checkpoints, Held, Machine
 from streams.consumer import ChunkApp
 from streams.metrics import EVENTS, GAPS, SERIES, SIGNALS, log, oldest
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from faust.types import TP
 
     from models.alarm import Signal
+    from rules.spec import RuleSet
     from settings import Settings
 
 SOURCE = "/citywatch/judge"
@@ -65,8 +65,7 @@ class JudgeWork:
     async def program(self, version: int, topic: str) -> Program:
         """The rules of a version for one topic, fetched from the log when first needed."""
         if version not in self.sets:
-            found = RuleSet.parse(await topics.fetch_rules(self.bootstrap, self.prefix, version))
-            self.sets[version] = found
+            self.sets[version] = found = await topics.rules_of(self.bootstrap, self.prefix, version)
             log.info("rules version %d: %d rules", version, len(found.rules))
         return compile_program(self.sets[version], version, self.events[topic])
 
@@ -80,8 +79,12 @@ class JudgeWork:
         found = {}
         for record in records:
             if record.key is None and headers.type_of(record.headers) == headers.CONTROL:
-                said = json.loads(record.value)
-                found[record.offset] = (said["effective_from"], await self.program(said["version"], topic))
+                said = headers.control_of(record.value)
+                if said is None:
+                    log.error("%s at %d is no control record of ours: passed by", topic, record.offset)
+                    continue
+                version, effective = said
+                found[record.offset] = (effective, await self.program(version, topic))
         return found
 
     # --- chunks -------------------------------------------------------------------------------------------------
@@ -131,11 +134,11 @@ class JudgeWork:
             held.offset = offset
             stamp = record.timestamp * 1000
             value = record.value
-            if not value and record.key is None and headers.type_of(record.headers) == headers.CLOCK:
-                signals += judge.pass_by(offset, stamp)
-            elif offset in controls:
+            if offset in controls:
                 effective, program = controls[offset]
                 signals += judge.control(offset, stamp, effective, program)
+            elif record.key is None and _says_nothing(record):
+                signals += judge.pass_by(offset, stamp)
             else:
                 found = decode(event_class, value, stamp, record.key or b"")
                 if isinstance(found, Rejection):
@@ -188,6 +191,12 @@ class JudgeWork:
                 held.seen = now
                 clock = headers.clock_record()
                 await producer.send(tp.topic, clock.value, partition=tp.partition, headers=clock.headers)
+
+
+def _says_nothing(record: Any) -> bool:
+    """A clock record, or what calls itself a control record and is none."""
+    kind = headers.type_of(record.headers)
+    return kind == headers.CONTROL or (kind == headers.CLOCK and not record.value)
 
 
 def create(settings: Settings, bootstrap: str, log_id: str) -> ChunkApp:

@@ -56,6 +56,12 @@ def test_what_holds_always_never_changes_and_what_is_over_never_comes():
     assert hours(calendar(dates=["2020-01-01"])).look(local("2026-03-01T00:00")) == (False, INF)
 
 
+def test_a_day_that_is_named_is_known_however_far_ahead_it_is_and_whatever_was_asked_before():
+    far = hours(calendar(dates=["2029-04-30"]))
+    for when in ("2026-03-01T00:00", "2026-04-20T00:00", "2027-12-01T00:00"):
+        assert far.look(local(when)) == (False, local("2029-04-30T00:00"))
+
+
 def test_a_sensor_is_out_of_service_for_its_maintenance():
     service = Service([(10, 20), (15, 30), (40, 50)])
     assert service.look(9) == (True, 10)

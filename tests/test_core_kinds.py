@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 from zlib import crc32
 
 from models.base import micros, moment
+from models.decode import Rejection, decode
 from models.traffic import TrafficFlow
 from rules.judge import Judge
 from rules.program import compile_program
@@ -181,3 +183,79 @@ def test_a_new_interval_in_the_registry_counts_from_the_version_that_says_it():
     world.hear(30, 50)
     world.tick(300)
     assert world.ledger() == []
+
+
+BEGIN = T0 * S
+
+
+def flow(n: int, t: int, speed: float) -> TrafficFlow:
+    return TrafficFlow(
+        event_id=f"e{n}", source_id="t", observed_at=moment(BEGIN + t * S), segment_id="a", speed_kmh=speed
+    )
+
+
+def test_what_was_observed_at_the_very_moment_of_new_rules_is_judged_by_them_and_no_cut_shows():
+    """The sample came before the control record, and has its time to the microsecond."""
+
+    def slow(priority):
+        return rules_of(
+            {"id": "slow", "kind": "event", "priority": priority, "raise": "speed_kmh < 60", "keep": "1h"}
+        )
+
+    def told(cut):
+        judge = Judge(TrafficFlow, 0, "log", whole=True)
+        programs = [compile_program(slow(p), n, TrafficFlow) for n, p in enumerate(("P3", "P2"))]
+        signals = judge.control(0, BEGIN, BEGIN, programs[0])
+        signals += judge.event(1, BEGIN + 100 * S, flow(1, 100, 50), 1)
+        signals += judge.control(2, BEGIN + 100 * S, BEGIN + 100 * S, programs[1])
+        if cut:
+            blobs = [judge.dump(n) for n in range(judge.buckets)]
+            judge = Judge(TrafficFlow, 0, "log", whole=True)
+            judge.programs |= dict(enumerate(programs))
+            for n, blob in enumerate(blobs):
+                judge.load(n, blob)
+        signals += judge.event(3, BEGIN + 110 * S, flow(2, 90, 80), 2)
+        return [(s.op, s.priority, s.rules_version) for s in signals]
+
+    assert told(cut=False) == told(cut=True)
+    assert told(cut=False)[-1] == ("put", "P2", 1)
+
+
+def test_the_clock_has_one_reminder_a_series_however_often_something_nearer_is_due():
+    rules = rules_of(
+        {
+            "id": "slow",
+            "kind": "threshold",
+            "levels": [{"priority": "P3", "raise": "speed_kmh < 10", "for": "1m"}],
+        },
+        {"id": "silent", "kind": "absence", "after": "10m", "priority": "P4"},
+        sensors=("a",),
+    )
+    judge = Judge(TrafficFlow, 0, "log", whole=True)
+    judge.control(0, BEGIN, BEGIN, compile_program(rules, 0, TrafficFlow))
+    for n in range(1, 2000):
+        judge.event(n, BEGIN + n * 30 * S, flow(n, n * 30, 5 if n % 40 < 4 else 50), n)
+    assert sum(len(b.heap) for b in judge._buckets) <= 3
+
+
+def test_a_quotient_of_nearly_nothing_is_no_peak_and_stops_nobody():
+    rules = rules_of(
+        {
+            "id": "odd",
+            "kind": "event",
+            "priority": "P4",
+            "raise": "occupancy_pct / speed_kmh > 2",
+            "keep": "1m",
+        }
+    )
+    judge = Judge(TrafficFlow, 0, "log", whole=True)
+    judge.control(0, BEGIN, BEGIN, compile_program(rules, 0, TrafficFlow))
+    event = flow(1, 1, 5e-324).model_copy(update={"occupancy_pct": 50.0})
+    (signal,) = judge.event(1, BEGIN + S, event, 1)
+    assert signal.peak is None
+
+
+def test_a_revision_that_no_checkpoint_can_hold_is_no_event():
+    wire = json.loads(flow(1, 1, 50).wire()) | {"revision": 2**70}
+    found = decode(TrafficFlow, json.dumps(wire).encode(), BEGIN + S)
+    assert isinstance(found, Rejection)

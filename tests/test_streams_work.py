@@ -330,6 +330,35 @@ def test_a_late_event_is_stored_as_late(monkeypatch):
     asyncio.run(go())
 
 
+def test_what_calls_itself_a_control_record_and_is_none_is_passed_by(judging, monkeypatch):
+    async def go():
+        _, work, held = judging(Producer())
+        bad = [
+            headers.control_record(0, 0)._replace(value=v) for v in (b"{}", b"no json", b'{"version": "x"}')
+        ]
+        records = [
+            SimpleNamespace(
+                topic=TOPIC,
+                partition=0,
+                offset=n,
+                timestamp=T0 + n,
+                key=None,
+                value=b.value,
+                headers=b.headers,
+            )
+            for n, b in enumerate(bad, 1)
+        ]
+        await work.take(message([*records, flow(9, 5)]))
+        assert held.machine.counts() == {"stored": 1}
+
+        plane, there, take = plane_at_work(monkeypatch, Producer())
+        await take(*records)
+        assert there.offset == len(records)
+        assert plane.programs == {}
+
+    asyncio.run(go())
+
+
 # --- the alarm plane ----------------------------------------------------------------------------------------------
 
 
