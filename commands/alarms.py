@@ -227,7 +227,7 @@ def _send(
     action: Literal["acknowledge", "shelve", "unshelve"],
     until: datetime | None,
 ) -> int:
-    """The offset of the command, once the broker has it."""
+    """The offset of the command, once the broker has it. Raises UsageError in the world of a replay."""
     from contextlib import closing  # noqa: PLC0415 - listing alarms needs no Kafka client
 
     from pydantic import ValidationError  # noqa: PLC0415
@@ -247,6 +247,8 @@ def _send(
         first = error.errors(include_url=False)[0]
         raise UsageError(f"{'--by' if first['loc'][0] == 'actor' else '--note'}: {first['msg']}") from None
     place = broker(settings)
+    if place.replay or place.prefix:
+        raise UsageError("this is a recorded world: nobody can act in it")
     said = headers.headers(command.command_id, COMMAND_TYPE, "/citywatch/cli", micros_now())
     with closing(clients.producer(place.bootstrap)) as producer:
         sent = producer.send(

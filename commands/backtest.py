@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands import recorded
+from commands import publish, recorded
 from commands.output import UsageError, option_json, part, print_json, table, tell
 from commands.reach import broker_if_any
 from commands.score import read as read_truth
@@ -15,7 +15,7 @@ from models.decode import Rejection
 from rules import load
 from rules.changes import fields_of
 from rules.score import Span
-from rules.spec import Registry, RuleSet
+from rules.spec import Registry
 from sinks.query import format_time, parse_time
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from commands.recorded import Source
     from models.base import Micros
     from rules.backtest import Backtest, Name, Report
+    from rules.spec import RuleSet
     from settings import Settings
 
 ABOUT = """\
@@ -113,7 +114,10 @@ def _base(words: list[str], settings: Settings, *, foreign: bool) -> tuple[RuleS
 
         latest = latest_rules(place.bootstrap, place.prefix)
         if latest is not None:
-            return RuleSet.parse(latest[1]), f"version {latest[0]}, which is in force"
+            try:
+                return publish.published(*latest), f"version {latest[0]}, which is in force"
+            except load.RulesError as error:
+                raise UsageError(f"{error}; name what to compare with: --against FILE") from None
     return load.default(), "the shipped rules"
 
 

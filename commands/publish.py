@@ -7,11 +7,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from pydantic import ValidationError
+
 import rules
 from commands.output import UsageError
 from models.base import moment
 from models.platform import PlatformEvent
 from rules import load
+from rules.spec import RuleSet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     from commands.reach import Broker
     from models.base import Micros
     from rules.lint import Finding
-    from rules.spec import RuleSet
 
 #: With whatever set is in force, the platform's own alarms are: who refuses a file must be able to say so.
 OWN = Path(rules.__file__).parent / "platform.yaml"
@@ -58,6 +60,17 @@ def checked(files: Sequence[str | Path]) -> Checked:
     if failed:
         raise load.RulesError(failed)
     return Checked(_with_own(found.rules), tuple(lint(found.rules, tests, found.where)))
+
+
+def published(version: int, canonical: bytes) -> RuleSet:
+    """A set as the log has it. Raises RulesError, in one line, for one that this version of citywatch cannot read."""
+    try:
+        return RuleSet.parse(canonical)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        why = f"{'.'.join(map(str, first['loc']))}: {' '.join(first['msg'].split())}".removeprefix(": ")
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise load.RulesError([f"version {version} cannot be read by this citywatch: {why}{more}"]) from None
 
 
 def _with_own(found: RuleSet) -> RuleSet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import zlib
 from contextlib import closing
 from dataclasses import dataclass
@@ -153,7 +154,7 @@ class Log:
 
         place = TopicPartition(full, partition)
         with closing(clients.consumer(self.place.bootstrap)) as reader:
-            found = reader.offsets_for_times({place: from_ // 1000})[place]
+            found = reader.offsets_for_times({place: max(0, from_ // 1000)})[place]
             return int(reader.end_offsets([place])[place] if found is None else found.offset)
 
 
@@ -340,6 +341,10 @@ class Files:
         )
         if topic is None:
             raise UsageError(f"{at}: of which topic is this? say --topic NAME")
+        if not isinstance(topic, str):
+            raise UsageError(
+                f"{at}: a topic is a name, as in city.traffic.flow.v1, and not {json.dumps(topic)}"
+            )
         if topic in ("city.clock.v1", "city.control.v1") or topic not in wanted:
             return None
         raw = json.dumps(value, ensure_ascii=False).encode()
@@ -396,7 +401,7 @@ def source(args: argparse.Namespace, settings: Settings) -> Source:
     strangers = [name for name in only if name not in topics()]
     if strangers:
         raise UsageError(f"{strangers[0]} carries no events: there are {', '.join(topics())}")
-    if args.grace is not None and args.grace < 0:
+    if args.grace is not None and not (math.isfinite(args.grace) and args.grace >= 0):
         raise UsageError(f"--grace {args.grace:g}: write a number of seconds, 0 or more")
     grace = settings.grace_us if args.grace is None else round(args.grace * 1e6)
     if args.mapping and not args.input:

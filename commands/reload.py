@@ -13,7 +13,6 @@ from commands.tied import option_tied, tie
 from models.base import FIRST, micros
 from rules.changes import changes, in_words
 from rules.load import RulesError
-from rules.spec import RuleSet
 from sinks.query import format_time, parse_time
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from commands.reach import Broker
     from models.base import Micros
     from rules.changes import Changes
+    from rules.spec import RuleSet
     from settings import Settings
 
 #: How often files are looked at. They are read when they have been the same twice, so that nobody's half-written one is.
@@ -97,8 +97,8 @@ def rollback(args: argparse.Namespace, settings: Settings) -> int:
     place = broker(settings)
     publish.may_publish(place)
     now = now_us()
-    published = topics.history(place.bootstrap, place.prefix)
-    return _published(args, place, _set_of(_earlier(published, args.version, now)), now)
+    one = _earlier(topics.history(place.bootstrap, place.prefix), args.version, now)
+    return _published(args, place, publish.published(one.version, one.canonical), now)
 
 
 def _earlier(published: Sequence[Published], version: int | None, now: Micros) -> Published:
@@ -117,14 +117,6 @@ def _earlier(published: Sequence[Published], version: int | None, now: Micros) -
             if one.version < current.version and one.canonical != current.canonical:
                 return one
     raise UsageError("there is no earlier version of the rules: `citywatch rules versions` has them all")
-
-
-def _set_of(one: Published) -> RuleSet:
-    """Raises RulesError for a set that this version of citywatch cannot read."""
-    try:
-        return RuleSet.parse(one.canonical)
-    except ValueError as error:
-        raise RulesError([f"version {one.version} cannot be read by this citywatch: {error}"]) from None
 
 
 def _published(args: argparse.Namespace, place: Broker, rules: RuleSet, effective: Micros) -> int:
@@ -149,7 +141,7 @@ def _published(args: argparse.Namespace, place: Broker, rules: RuleSet, effectiv
 
 def _changed(old: Published | None, new: RuleSet) -> dict[str, Changes]:
     try:
-        return changes(None if old is None else _set_of(old), new)
+        return changes(None if old is None else publish.published(old.version, old.canonical), new)
     except RulesError:
         return changes(None, new)  # the old one is of another citywatch: then everything is new
 
@@ -178,7 +170,7 @@ def _rows(published: Sequence[Published], current: Published | None) -> Iterator
     for one in published:
         row: dict[str, Any] = {"version": one.version, "from": _begin(one), "state": _state(one, current)}
         try:
-            rules = _set_of(one)
+            rules = publish.published(one.version, one.canonical)
         except RulesError as error:
             yield row | {"rules": None, "sensors": None, "changed": None, "words": str(error)}
             continue

@@ -6,11 +6,11 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands import recorded
+from commands import publish, recorded
 from commands.output import UsageError, clean, did_you_mean, option_json, print_json, teach, tell
 from commands.reach import ask, broker_if_any
 from models.alarm import Alarm
-from models.base import Event
+from models.base import FIRST, LAST, Event, micros
 from models.decode import Rejection
 from rules import load
 from rules.calendar import INF
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
+    from bus.topics import Published
     from commands.recorded import Source
     from models.base import Micros
     from rules.spec import AnyRule
@@ -72,6 +73,10 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         at = parse_time(args.at)
     except (ValueError, OverflowError) as error:
         raise UsageError(f"--at: {error}") from None
+    if not micros(FIRST) <= at < micros(LAST):
+        raise UsageError(
+            f"--at {args.at}: nothing is observed then; write a time from {FIRST.year} to {LAST.year - 1}"
+        )
     line = _line(args.rules, settings)
     rule = _rule(args.rule, line)
     parts = args.subject.split("/")
@@ -104,14 +109,28 @@ def _line(files: list[Path] | None, settings: Settings) -> list[InForce]:
     if place is not None:
         from bus.topics import history  # noqa: PLC0415 - Kafka's clients take half a second to import
 
-        found: list[InForce] = []
-        for one in history(place.bootstrap, place.prefix):
-            # The last one said replaces what was to come later than it.
-            found = [entry for entry in found if entry.since < one.since]
-            found.append(InForce(one.since, one.version, RuleSet.parse(one.canonical)))
-        if found:
-            return found
+        said = history(place.bootstrap, place.prefix)
+        if said:
+            return _readable(said)
     return [InForce(-INF, -1, load.default())]
+
+
+def _readable(said: Sequence[Published]) -> list[InForce]:
+    """The sets that this citywatch can read; of the others it is told. Raises RulesError if there are no more than those."""
+    found: list[InForce] = []
+    refused: list[str] = []
+    for one in said:
+        # The last one said replaces what was to come later than it.
+        found = [entry for entry in found if entry.since < one.since]
+        try:
+            found.append(InForce(one.since, one.version, publish.published(one.version, one.canonical)))
+        except load.RulesError as error:
+            refused += error.problems
+    if not found:
+        raise load.RulesError([*refused, "no set of rules is left to ask: name one with --rules FILE"])
+    for problem in refused:
+        tell(f"{problem}; the answer is as if it had not been published")
+    return found
 
 
 def _rule(name: str, line: Sequence[InForce]) -> AnyRule:

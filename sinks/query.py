@@ -70,7 +70,7 @@ def parse_duration(text: str) -> Micros:
 
 
 def parse_time(text: str) -> Micros:
-    """An ISO 8601 time or date. One without an offset is taken as UTC, a date as its first moment."""
+    """An ISO 8601 time or date. One without an offset is taken as UTC, a date as its first moment. Raises ValueError."""
     try:
         found = datetime.fromisoformat(text.strip())
     except ValueError:
@@ -78,7 +78,12 @@ def parse_time(text: str) -> Micros:
             f"{text!r} is no time: write it as 2012-03-01T07:00:00Z, 2012-03-01T14:00:00+07:00 or 2012-03-01"
             " (without an offset it is UTC)"
         ) from None
-    return micros(found if found.tzinfo else found.replace(tzinfo=UTC))
+    us = micros(found if found.tzinfo else found.replace(tzinfo=UTC))
+    try:
+        moment(us)
+    except OverflowError:  # the year 1, and east of Greenwich
+        raise ValueError(f"{text!r} is in UTC no time of the years 1 to 9999: write one of those") from None
+    return us
 
 
 def parse_where(text: str) -> tuple[str, str]:

@@ -389,6 +389,10 @@ def test_only_the_span_is_compared_and_what_was_before_is_known(city, recording)
         (["--mapping", "nab"], 2, "--input"),
         (["--input", "no-such-file"], 2, "no such file"),
         (["--log"], 3, "nothing runs on"),
+        (["--grace", "inf"], 2, "--grace inf: write a number of seconds"),
+        (["--grace", "nan"], 2, "--grace nan: write a number of seconds"),
+        (["--grace=-1"], 2, "--grace -1: write a number of seconds"),
+        (["--from", "0001-01-01T00:00:00+14:00"], 2, "is in UTC no time of the years 1 to 9999"),
         (["--topic", "city.traffic.flw.v1"], 2, "did you mean city.traffic.flow.v1"),
     ],
 )
@@ -424,6 +428,18 @@ def test_over_a_log_it_reads_what_was_fed_and_writes_nothing_anywhere(city, reco
         assert (said["events"]["stored"], len(said["lost"])) == (20, 1)
         assert clients.end_offsets(broker.bootstrap, everything) == before
     assert not (recording / "store.sqlite").exists()
+
+
+def test_a_set_in_force_that_cannot_be_read_is_no_base(city, recording):  # noqa: F811
+    with EmbeddedBroker() as broker:
+        topics.publish_rules(broker.bootstrap, "", b'{"rules": [{"id": "x", "kind": "oracle"}]}', T0, T0)
+        (recording / "up.json").write_text(
+            json.dumps({"bootstrap": broker.bootstrap, "log_id": "L", "pid": 1, "embedded": True})
+        )
+        done = city("rules", "backtest", "--rules", str(recording / "new.yaml"))
+    assert (done.code, done.out) == (2, "")
+    assert "version 0 cannot be read by this citywatch: rules.0" in done.err
+    assert "--against FILE" in done.err
 
 
 @pytest.mark.slow

@@ -175,6 +175,24 @@ def test_an_acknowledgement_is_a_command_in_the_log_of_alarms(live, broker):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("recorded", [{"clock": "writer"}, {"prefix": "replay-1."}])
+def test_nobody_acts_in_a_recorded_world(live, broker, recorded):
+    live.hold(records=[alarm("a1"), alarm("a2", state="SHLVD", shelved=True)])
+    here = json.loads((live.folder / "up.json").read_text())
+    (live.folder / "up.json").write_text(json.dumps(here | recorded))
+    before = clients.end_offsets(broker.bootstrap, [(ALARM_INPUT, 0)])
+    who = ("--by", "Lan")
+    for words in (
+        ("ack", "a1", *who),
+        ("shelve", "a1", *who, "--for", "2h", "--note", "roadworks"),
+        ("unshelve", "a2", *who),
+    ):
+        done = live("alarms", *words)
+        assert (done.code, done.out) == (2, ""), words
+        assert "this is a recorded world: nobody can act in it" in done.err
+    assert clients.end_offsets(broker.bootstrap, [(ALARM_INPUT, 0)]) == before
+
+
 # --- redrive
 
 

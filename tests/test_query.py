@@ -109,6 +109,12 @@ def test_what_is_no_time_is_refused(text):
         parse_time(text)
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-00:01"])
+def test_a_time_that_is_none_in_utc_is_refused(text):
+    with pytest.raises(ValueError, match="no time of the years 1 to 9999"):
+        parse_time(text)
+
+
 def test_an_empty_value_asks_for_what_has_no_such_tag():
     assert parse_where("ward=") == ("ward", "")
 

@@ -205,7 +205,13 @@ def test_lines_are_read_as_tail_prints_them_as_cases_are_written_and_bare(tmp_pa
 
 @pytest.mark.parametrize(
     ("line", "said"),
-    [("[1]", "1: no JSON object"), ("no,csv", "--mapping"), ('{"segment_id": "s"}', "say --topic NAME")],
+    [
+        ("[1]", "1: no JSON object"),
+        ("no,csv", "--mapping"),
+        ('{"segment_id": "s"}', "say --topic NAME"),
+        ('{"topic": ["a"]}', r'1: a topic is a name, as in city.traffic.flow.v1, and not \["a"\]'),
+        ('{"type": {"a": 1}}', "1: a topic is a name"),
+    ],
 )
 def test_a_line_that_is_none_of_ours_is_told_with_its_place(tmp_path, line, said):
     path = tmp_path / "a.jsonl"

@@ -146,6 +146,21 @@ def test_versions_are_listed_and_an_earlier_one_is_put_in_force_again(city):  # 
         assert "there is no version 77" in city("rules", "rollback", "77").err
 
 
+def test_a_version_that_cannot_be_read_is_listed_in_one_line_and_not_put_in_force_again(live):
+    with EmbeddedBroker() as broker:
+        here = {"bootstrap": broker.bootstrap, "log_id": "L", "pid": os.getpid(), "embedded": True}
+        (live.folder / "up.json").write_text(json.dumps(here))
+        foreign = b'{"rules": [{"id": "x", "kind": "oracle"}, {"id": "y", "kind": "oracle"}]}'
+        version = topics.publish_rules(broker.bootstrap, "", foreign, 0)
+        (row,) = live("rules", "versions", "--json").json()
+        assert row["words"].startswith(f"version {version} cannot be read by this citywatch: rules.0: ")
+        assert row["words"].endswith("(and 1 more)")
+        assert "\n" not in row["words"]
+        assert len(live("rules", "versions").rows) == 2
+        done = live("rules", "rollback", str(version))
+        assert (done.code, len(done.err.splitlines())) == (2, 1)
+
+
 def test_what_was_to_come_later_can_be_put_in_force_now(live, broker):
     live.rules.write_text(OTHER)
     later = live("rules", "apply", str(live.rules), "--effective", "2299-01-01", "--json").json()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import zlib
 from typing import Any, NamedTuple
 
@@ -9,6 +11,8 @@ import pytest
 from cli_world import city, reject  # noqa: F401
 from explained import points, through_plane
 
+from bus import topics
+from bus.embedded import EmbeddedBroker
 from models.base import Micros, moment
 from models.camera import CameraEvent
 from models.decode import Rejection
@@ -302,9 +306,36 @@ def test_the_command_blames_only_rejects_of_its_own_subject(kept):
         (["jm", "a", "--at", "2026-01-05"], "there is no rule jm; did you mean jam?"),
         (["jam", "a/b", "--at", "2026-01-05"], "a subject of city.traffic.flow.v1 is segment_id"),
         (["jam", "a", "--at", "noon"], "--at: "),
+        (["jam", "a", "--at", "0001-01-01T00:00:00+14:00"], "is in UTC no time of the years 1 to 9999"),
+        (["jam", "a", "--at", "0001-01-01"], "write a time from 1970 to 2299"),
+        (["jam", "a", "--at", "9999-12-31T23:59:59Z"], "write a time from 1970 to 2299"),
+        (
+            ["jam", "a", "--at", "2026-01-05", "--store", "--grace", "nan"],
+            "--grace nan: write a number of seconds",
+        ),
     ],
 )
 def test_a_question_that_makes_no_sense_is_wrong_use(kept, words, says):
     done = kept(*words)
     assert (done.code, done.out) == (2, "")
     assert says in done.err
+
+
+def test_versions_that_this_citywatch_cannot_read_are_passed_over_and_told(kept, city):  # noqa: F811
+    foreign = b'{"rules": [{"id": "x", "kind": "oracle"}]}'
+    rule = {"id": "jam", "kind": "event", "on": FLOW, "by": ["segment_id"], "raise": "speed_kmh < 10"}
+    readable = RuleSet.model_validate({"rules": [{**rule, "keep": "1m", "priority": "P3"}]})
+    with EmbeddedBroker() as broker:
+        here = {"bootstrap": broker.bootstrap, "log_id": "L", "pid": os.getpid(), "embedded": True}
+        (city.folder / "up.json").write_text(json.dumps(here))
+        words = ("why-not", "jam", "a", "--at", "2026-01-05T08:00:00+07:00", "--store")
+        version = topics.publish_rules(broker.bootstrap, "", foreign, 0, 0)
+        done = city(*words)
+        assert (done.code, done.out) == (2, "")
+        assert f"version {version} cannot be read by this citywatch: rules.0" in done.err
+        assert "--rules FILE" in done.err
+        topics.publish_rules(broker.bootstrap, "", readable.canonical(), 0, 0)
+        version = topics.publish_rules(broker.bootstrap, "", foreign, T0 + 60 * M, T0 + 60 * M)
+        done = city(*words)
+        assert (done.code, done.out[:8]) == (0, "clause: ")
+        assert f"version {version} cannot be read by this citywatch: rules.0" in done.err
