@@ -13,11 +13,11 @@ from rules.gather import (
     Cover,
     Found,
     Member,
+    Nearby,
     Span,
     clusters,
     covered,
     crowded,
-    near,
     needed,
     situation,
     without,
@@ -26,7 +26,7 @@ from rules.situations import Area, Correlate, Inhibit, Root
 from rules.spec import Baseline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from models.base import Micros
     from rules.gather import Labels
@@ -142,9 +142,9 @@ class Defined:
                 for m in members
             ]
         elif isinstance(rule, Inhibit):
-            sources = [(m, Cover(m.start, m.end, m.alarm_id)) for m in members if m.rule in rule.source]
+            reaching = _reaching(rule, [m for m in members if m.rule in rule.source])
             mine = [
-                (m, [cover for source, cover in sources if self._reaches(rule, source, m)])
+                (m, [Cover(s.start, s.end, s.alarm_id) for s in reaching(m)])
                 for m in members
                 if m.rule in rule.target
             ]
@@ -153,12 +153,23 @@ class Defined:
         under = ((m, covered(m, covers, rule.release_us, now)) for m, covers in mine)
         return {m.alarm_id: (m, cover) for m, cover in under if cover is not None}
 
-    @staticmethod
-    def _reaches(rule: Inhibit, source: Member, target: Member) -> bool:
-        if rule.within_m is not None:
-            return near(source, target, rule.within_m)
-        one, other = dict(source.labels), dict(target.labels)
-        return all(name in one and one[name] == other.get(name) for name in rule.equal)
+
+def _reaching(rule: Inhibit, sources: Iterable[Member]) -> Callable[[Member], Sequence[Member]]:
+    """Which of the sources reach a target, looked up: hundreds of both stand at once when a city floods."""
+    if rule.within_m is not None:
+        within, placed = rule.within_m, Nearby(sources)
+        return lambda target: placed.of(target, within)
+    alike: dict[tuple[str, ...], list[Member]] = {}
+    for source in sources:
+        alike.setdefault(_values(rule, source), []).append(source)
+    alike.pop((), None)  # what lacks one of the labels reaches nothing
+    return lambda target: alike.get(_values(rule, target), ())
+
+
+def _values(rule: Inhibit, member: Member) -> tuple[str, ...]:
+    """Of the labels that must be equal; nothing, if it lacks one."""
+    labels = dict(member.labels)
+    return tuple(labels[name] for name in rule.equal) if labels.keys() >= set(rule.equal) else ()
 
 
 def _labels(by: Group, group: str | None) -> Labels:

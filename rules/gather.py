@@ -6,7 +6,7 @@ else. Who came first, in which chunk and on which partition, is not in it.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from itertools import groupby
 from math import asin, ceil, cos, radians, sin, sqrt
 from typing import TYPE_CHECKING, NamedTuple
@@ -98,6 +98,24 @@ def near(a: Member, b: Member, within_m: float) -> bool:
     if abs(a.lat - b.lat) * _DEGREE_M > within_m:
         return False
     return distance_m((a.lat, a.lon), (b.lat, b.lon)) <= within_m
+
+
+class Nearby:
+    """Members in order of latitude: who is near is found without asking those far in the north or south."""
+
+    def __init__(self, members: Iterable[Member]) -> None:
+        placed = sorted(((m.lat, m) for m in members if m.lat is not None), key=lambda one: one[0])
+        self._lats = [lat for lat, _ in placed]
+        self._members = [member for _, member in placed]
+
+    def of(self, member: Member, within_m: float) -> list[Member]:
+        """Those that are `near` this member."""
+        if member.lat is None:
+            return []
+        band = within_m / _DEGREE_M + 1e-9  # rounding leaves nobody out: `near` decides
+        first = bisect_left(self._lats, member.lat - band)
+        last = bisect_right(self._lats, member.lat + band)
+        return [one for one in self._members[first:last] if near(one, member, within_m)]
 
 
 # --- one after the other, near one another --------------------------------------------------------------------------
