@@ -174,8 +174,8 @@ class Event(BaseModel):
     event_id: Annotated[str, Field(min_length=1, max_length=128)]
     source_id: Identifier
     observed_at: Instant
-    revision: int = Field(
-        default=0, ge=0, le=2**31 - 1, description="A greater revision of the same event_id corrects it."
+    revision: Revision = Field(
+        default=0, ge=0, description="A greater revision of the same event_id corrects it."
     )
     quality: Quality = "good"
     place: Place | None = None

@@ -348,17 +348,24 @@ class _Bucket:
 
     def unshelved(self, offset: int, now: Micros) -> list[Change]:
         """What comes off a shelf whose time is over."""
-        over = {fingerprint for fingerprint, shelf in self.shelves.items() if shelf.until <= now}
-        for fingerprint in over:
-            del self.shelves[fingerprint]
+        over = sorted(fingerprint for fingerprint, shelf in self.shelves.items() if shelf.until <= now)
+        return [
+            change
+            for fingerprint in over
+            for change in self._emptied(fingerprint, offset, now, "the shelf's time is over")
+        ]
+
+    def _emptied(self, fingerprint: str, offset: int, now: Micros, cause: str | None) -> list[Change]:
+        """The shelf is gone, and all that was on it."""
+        self.shelves.pop(fingerprint, None)
         return [
             change
             for held in list(self.alarms.values())
-            if held.alarm.shelved and held.alarm.fingerprint in over
-            for change in self._unshelve(held, offset, now, "the shelf's time is over")
+            if held.alarm.shelved and held.alarm.fingerprint == fingerprint
+            for change in self._unshelve(held, offset, now, cause)
         ]
 
-    def _unshelve(self, held: _Held, offset: int, now: Micros, cause: str) -> list[Change]:
+    def _unshelve(self, held: _Held, offset: int, now: Micros, cause: str | None) -> list[Change]:
         alarm = held.alarm
         seen = {} if alarm.active else {"acked_by": alarm.shelved_by, "acked_at": moment(now)}
         changes = move(alarm, "unshelve", offset, seen, cause)
@@ -387,10 +394,11 @@ class _Bucket:
             reasons = None if waiting is None else waiting.reasons
             shelf = self.shelves.get(signal.fingerprint)
             changes = put(None if held is None else held.alarm, signal, offset, reasons, shelf)
-        if shelf is not None and any(change.alarm.active and not change.alarm.shelved for change in changes):
-            del self.shelves[signal.fingerprint]  # it became worse: whoever shelved it has not seen that
         for change in changes:
             self._hold(change.alarm, source, micros(signal.stamp))
+        if shelf is not None and changes and PRIORITIES.index(signal.priority) < shelf.rank:
+            # Whoever shelved it has not seen that.
+            changes += self._emptied(signal.fingerprint, offset, micros(signal.stamp), signal.cause)
         return ("applied" if changes else "noop"), changes
 
     def _retract(self, held: _Held, signal: Signal, offset: int) -> list[Change]:
@@ -443,8 +451,7 @@ class _Bucket:
         held.commands = [*held.commands, command.command_id][-COMMANDS:]
         alarm = held.alarm
         if command.action == "unshelve":
-            self.shelves.pop(alarm.fingerprint, None)
-            changes = self._unshelve(held, offset, at, command.command_id)
+            changes = self._emptied(alarm.fingerprint, offset, at, command.command_id)
         elif command.action == "shelve":
             until = min(at if command.until is None else micros(command.until), at + SHELF)
             shelf = Shelf(until, PRIORITIES.index(alarm.priority), command.actor)

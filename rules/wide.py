@@ -188,15 +188,15 @@ class Wide:
                 touched = self._control(bucket, number, record, stamp)
             elif isinstance(record, Signal):
                 touched = self._signal(bucket, number, offset, record)
-            due = {name: Touch(when) for name, when in bucket.due.items() if when <= stamp}
+            due = {name for name, when in bucket.due.items() if when <= stamp}
             if touched is None and not due:
                 continue
             self.dirty.add(number)
             bucket.clock = max(bucket.clock, stamp)
             touched = touched or {}
-            for name in sorted(touched.keys() | due.keys()):
-                both = [found[name] for found in (touched, due) if name in found]
-                touch = Touch(min(t.since for t in both), both[0].changed)
+            for name in sorted(touched.keys() | due):
+                # Where time will act on a part of the rule, all of it is looked at: what is due next is the rule's.
+                touch = _ALL if name in bucket.due else touched[name]
                 out += self._judge(bucket, name, touch, _Place(offset, bucket.clock))
             self._forget(bucket, number)
         return out
@@ -307,7 +307,7 @@ class Wide:
         names = frozenset().union(*(rule.rule.members for rule in rules))
         members = [m for m in bucket.members.values() if m.rule in names]
         slack = max(map(_slack, rules))
-        low = touch.since
+        low = min(touch.since, bucket.clock)  # what begins ahead is no reason to pass over what is due before
         for one in sorted(told, key=lambda t: t.start, reverse=True):
             if one.start <= low and (one.end is None or one.end + slack >= low):
                 low = one.start

@@ -66,6 +66,9 @@ class Held:
     writer: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     pending: list[Awaitable[Any]] = field(default_factory=list)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    saving: asyncio.Lock = field(default_factory=asyncio.Lock)
+    #: What is in the machine is not known to be out: nothing of it may be saved, and nothing committed.
+    broken: bool = False
     bytes_in: int = 0  # since the last complete checkpoint
     seen: float = 0.0  # loop time of the last record
     complete: float = 0.0  # loop time when all, or a complete checkpoint of it, was last saved
@@ -138,7 +141,14 @@ class Checkpoints:
             yield None
             return
         async with held.lock:
-            yield held if self.current(message) is held else None
+            if held.broken or self.current(message) is not held:
+                yield None
+                return
+            try:
+                yield held
+            except BaseException:
+                held.broken = True  # the machine has seen records whose outputs may be nowhere
+                raise
 
     async def sender(self) -> AIOKafkaProducer:
         """The one producer of this app: all acks, idempotent, in order."""
@@ -265,7 +275,18 @@ class Checkpoints:
         return end is None or held.offset + 1 >= end
 
     async def save(self, held: Held) -> None:
-        """One complete checkpoint. Buckets are frozen one by one, so that records go on between them."""
+        """One complete checkpoint, unless something failed before: then what was saved last is what holds."""
+        async with held.saving:
+            if held.broken:
+                return
+            try:
+                await self._save(held)
+            except BaseException:
+                held.broken = True  # what it had taken to wait for, nobody waits for any more
+                raise
+
+    async def _save(self, held: Held) -> None:
+        """Buckets are frozen one by one, so that records go on between them."""
         began = asyncio.get_running_loop().time()
         producer = await self.sender()
         machine, bytes_in = held.machine, held.bytes_in
@@ -314,7 +335,8 @@ class Checkpoints:
 
     async def _on_shutdown(self, *_args: Any, **_kwargs: Any) -> None:
         for held in self.held.values():
-            self._stop(held)
+            async with held.saving:  # one that is under way is let finish
+                self._stop(held)
         for held in self.held.values():
             await self.save(held)
         if self.held:

@@ -262,8 +262,26 @@ def test_the_next_alarm_of_the_subject_is_shelved_too_and_a_worse_one_is_not() -
         (2, signal(3, alarm="a3", priority="P1", start=moment(T0 + 2 * HOUR))),
         (3, signal(4, alarm="a4", start=moment(T0 + 3 * HOUR))),
     )
-    assert [a.state for a in plane.alarms()] == ["NORM", "SHLVD", "UNACK", "UNACK"], "and the shelf is gone"
-    assert told[3] == ["raised"]
+    assert told[3:5] == [["raised"], ["raised", "unshelved", "unshelved"]], (
+        "with the shelf goes all that was on it"
+    )
+    assert [a.state for a in plane.alarms()] == ["NORM", "UNACK", "UNACK", "UNACK"]
+
+
+def test_whichever_of_its_alarms_is_taken_off_the_whole_shelf_is_empty() -> None:
+    later = {"start": moment(T0 + HOUR)}
+    shelved = [
+        (0, signal(0)),
+        (0.1, shelve(5)),
+        (0.5, signal(1, **ended(0.5))),
+        (1, signal(2, alarm="a2", **later)),
+    ]
+    plane, told = at(*shelved, (2, shelve(alarm="a1", action="unshelve", id_="s2")))
+    assert told[-1] == ["unshelved", "unshelved"]
+    assert [a.state for a in plane.alarms()] == ["NORM", "UNACK"]
+    plane, told = at(*shelved, (2, signal(3)), (30, None))
+    assert told[-2] == ["revised"], "it opens again, and is no worse than what was put there"
+    assert [a.state for a in plane.alarms()] == ["UNACK", "UNACK"], "and the shelf has ended"
 
 
 def test_an_alarm_that_becomes_worse_comes_off_its_shelf() -> None:

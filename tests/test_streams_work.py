@@ -183,6 +183,39 @@ def test_a_partition_is_saved_when_it_is_idle_and_not_when_its_worker_is_only_sl
     asyncio.run(go())
 
 
+@pytest.mark.parametrize("fails", ["send", "acknowledgement"])
+def test_what_is_not_known_to_be_out_is_never_saved_and_its_chunk_is_read_again(judging, fails):
+    """A worker that gives up must leave its position where it was, or an alarm is lost for ever."""
+
+    async def go():
+        producer = Producer(at_once=fails == "send")
+        app, work, held = judging(producer)
+        if fails == "send":
+
+            async def refuse(*_a, **_k):
+                raise RuntimeError("the broker is gone")
+
+            sending, producer.send = producer.send, refuse
+            with pytest.raises(RuntimeError):
+                await work.take(message([flow(1, 5)]))
+            producer.send = sending
+        else:
+            await work.take(message([flow(1, 5)]))
+            saving = asyncio.create_task(work.checkpoints.save(held))
+            await asyncio.sleep(0.05)
+            producer.waiting.pop(0).set_exception(RuntimeError("the broker is gone"))
+            with pytest.raises(RuntimeError):
+                await saving
+        producer.at_once = True
+        await work.checkpoints.save(held)  # as a worker does that is stopped
+        assert app.positions == {}
+        assert "city.judge.state.v1" not in producer.topics()
+        await work.take(message([flow(2, 5)]))
+        assert held.offset == 1, "and takes nothing more"
+
+    asyncio.run(go())
+
+
 def test_a_chunk_fetched_before_the_last_rebalance_is_dropped(judging):
     async def go():
         _, work, held = judging(Producer())

@@ -858,3 +858,28 @@ def test_no_cut_shows_whatever_each_bucket_has_seen(data: st.DataObject, buckets
 
 def bucket_of(rule: str, buckets: int) -> int:
     return crc32(rule.encode()) % buckets
+
+
+def test_a_situation_that_ends_ahead_of_the_clock_ends_when_its_time_comes_whatever_is_said_meanwhile() -> (
+    None
+):
+    """A fast clock of a sensor says that it will be over."""
+    for far in (False, True):
+        w = World(rules(SITUATION))
+        w.say(here("jam", "a", 0), here("crash", "i", 1, metres=100), stamp=1)
+        w.say(here("crash", "i", 1, 9, metres=100), here("jam", "a", 0, 10), stamp=6)
+        if far:
+            w.say(here("jam", "far", 6, metres=90_000))
+        assert w.wide.due() == at(10)
+        w.tell(11, None)
+        assert w.wide.due() is None
+
+
+def test_a_start_ahead_of_the_clock_lets_nobody_go_before_the_time() -> None:
+    w = World(rules(EQUAL))
+    w.say(Said("jam", "a", 0), silent("a", 1))
+    w.say(Said("jam", "a", 0, 5))
+    before = w.suppressed()
+    w.say(Said("jam", "b", 9.9), stamp=5.5)
+    assert w.suppressed() == before != []
+    assert w.wide.due() == at(7)
