@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from models.alarm import Proof
     from models.base import Event, Micros
+    from rules.machine import Episode
     from rules.series import Op
 
 #: Number of the format of a dumped bucket; another one is rebuilt from the log.
@@ -316,7 +317,7 @@ class Judge:
             end=None if episode.end is None else moment(episode.end),
             priority=PRIORITIES[episode.rank],
             peak=episode.peak,
-            place=self._place(series, version),
+            place=self._place(series, version, episode),
             title=rule.title,
             instruction=rule.instruction,
             severity=rule.rule.severity_at(PRIORITIES[episode.rank]),
@@ -335,13 +336,17 @@ class Judge:
         for _, older in reversed(bucket.line.entries):
             yield self.programs[older]
 
-    def _place(self, series: Series, version: int) -> Place | None:
+    def _place(self, series: Series, version: int, episode: Episode) -> Place | None:
+        """Where the registry has it, else where its first event was: what it rests on outlives the series' samples."""
         known = self.programs[version].places.get(series.key)
-        if series.samples and known is None:
-            named = dict(zip(self.names, series.samples[-1][VALUES], strict=True))
+        if known is not None:
+            return known
+        for sample in (*episode.evidence, *series.samples[-1:]):
+            named = dict(zip(self.names, sample[VALUES], strict=True))
             where = {n: named[n] for n in PLACE_FIELDS if named[n] is not None}
-            return Place(**where) if where else None
-        return known
+            if where:
+                return Place(**where)
+        return None
 
     def _evidence(self, sample: Sequence[Any]) -> Evidence:
         values = {n: v for n, v in zip(self.names, sample[VALUES], strict=True) if v is not None}

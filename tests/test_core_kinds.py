@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from models.base import micros, moment
+from models.base import Place, micros, moment
 from models.decode import Rejection, decode
 from models.traffic import TrafficFlow
 from rules.judge import Judge
@@ -259,3 +259,17 @@ def test_a_revision_that_no_checkpoint_can_hold_is_no_event():
     wire = json.loads(flow(1, 1, 50).wire()) | {"revision": 2**70}
     found = decode(TrafficFlow, json.dumps(wire).encode(), BEGIN + S)
     assert isinstance(found, Rejection)
+
+
+def test_an_alarm_that_ends_long_after_its_last_event_still_says_where_it_is():
+    """The clock has jumped past the horizon; rules over signals would find it nowhere."""
+    rules = rules_of(
+        {"id": "slow", "kind": "event", "priority": "P4", "raise": "speed_kmh < 10", "keep": "5m"}
+    )
+    judge = Judge(TrafficFlow, 0, "log", whole=True)
+    judge.control(0, BEGIN, BEGIN, compile_program(rules, 0, TrafficFlow))
+    event = flow(1, 1, 5).model_copy(update={"place": Place(lat=20.95, lon=107.08)})
+    (raised,) = judge.event(1, BEGIN + S, event, 1)
+    (over,) = judge.pass_by(2, BEGIN + 3600 * S)
+    assert raised.place == over.place == event.place
+    assert over.end is not None
