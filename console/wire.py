@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from models.alarm import Category, Certainty, Evidence, Priority, Severity, State, Text, Urgency
+from models.alarm import Category, Certainty, EntryType, Evidence, Priority, Severity, State, Text, Urgency
 from models.base import Place
 
 
@@ -119,17 +119,7 @@ class Entry(_Wire):
     """One line of an alarm's timeline: what happened, when and by whom, and what the alarm then was."""
 
     id: str
-    type: Literal[
-        "raised",
-        "revised",
-        "retracted",
-        "cleared",
-        "acknowledged",
-        "suppressed",
-        "released",
-        "shelved",
-        "unshelved",
-    ]
+    type: EntryType
     at: AwareDatetime
     cause: str | None
     actor: str | None

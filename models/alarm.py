@@ -35,6 +35,19 @@ Category = Literal[
 State = Literal["NORM", "UNACK", "ACKED", "RTNUN", "SHLVD", "DSUPR"]
 
 
+#: What can happen to an alarm: an entry of its history.
+EntryType = Literal[
+    "raised",
+    "revised",
+    "retracted",
+    "cleared",
+    "acknowledged",
+    "suppressed",
+    "released",
+    "shelved",
+    "unshelved",
+]
+
 #: `ce_type` of the records on `city.alarm.input.v1`.
 SIGNAL_TYPE = "city.alarm.signal.v1"
 COMMAND_TYPE = "city.alarm.command.v1"
@@ -228,17 +241,7 @@ class AlarmEvent(_Record):
     """
 
     id: str
-    type: Literal[
-        "raised",
-        "revised",
-        "retracted",
-        "cleared",
-        "acknowledged",
-        "suppressed",
-        "released",
-        "shelved",
-        "unshelved",
-    ]
+    type: EntryType
     supersedes: int | None = None
     at: AwareDatetime
     cause: str | None = None

@@ -31,7 +31,7 @@ from zlib import crc32
 import msgspec
 from pydantic import ValidationError
 
-from models.alarm import PRIORITIES, Alarm, AlarmEvent, Command, Mark, Signal, State
+from models.alarm import PRIORITIES, Alarm, AlarmEvent, Command, EntryType, Mark, Signal, State
 from models.base import Micros, micros, moment
 from models.catalogue import ALARM_INPUT
 from rules.wide import KEEP as KEEP_WIDE
@@ -59,17 +59,6 @@ Input = Literal[
     "shelve",
     "unshelve",
 ]
-Entry = Literal[
-    "raised",
-    "revised",
-    "retracted",
-    "cleared",
-    "acknowledged",
-    "suppressed",
-    "released",
-    "shelved",
-    "unshelved",
-]
 #: applied + repeated + noop + unknown_alarm + held = signals, marks and commands read, when all buckets have read the
 #: same. Held is what is said of an alarm that is none yet.
 Outcome = Literal["applied", "repeated", "noop", "unknown_alarm", "held"]
@@ -91,7 +80,7 @@ class Move(NamedTuple):
     on: Input
     holds: Facts
     lacks: Facts
-    entry: Entry
+    entry: EntryType
     sets: Facts
     clears: Facts
 
@@ -176,7 +165,7 @@ class Shelf(NamedTuple):
 class Change(NamedTuple):
     """One entry of an alarm's history before it has its id."""
 
-    entry: Entry
+    entry: EntryType
     alarm: Alarm
     cause: str | None = None
     actor: str | None = None

@@ -6,6 +6,7 @@ sample at t. States are plain tuples (None is quiet), so that a snapshot is the 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -375,13 +376,14 @@ class Count(_Deaf):
         return None if state is None else self.levels.open(state[1])
 
 
-class _Ringed(_Deaf):
+class _Ringed(_Deaf, ABC):
     """A kind that keeps the last samples beside its levels, and forgets them when they are too old to matter."""
 
     levels: Levels
 
+    @abstractmethod
     def _old(self, ring: Any) -> Micros:
-        raise NotImplementedError
+        """When nothing in the ring matters any more."""
 
     def expire(self, state: Any, upto: Micros, closed: list[Episode]) -> Any:
         if state is None or self.due(state) > upto:

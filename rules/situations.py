@@ -44,6 +44,7 @@ _Some = Annotated[tuple[RuleId, ...], Field(min_length=1)]
 class _Wide(Said):
     """`of` are the rules whose signals are looked at."""
 
+    of: _Some
     priority: Priority
 
     @model_validator(mode="after")
@@ -53,6 +54,14 @@ class _Wide(Said):
 
     def _problems(self) -> Iterator[Problem]:
         yield from ()
+
+    def named(self) -> Iterator[tuple[Loc, RuleId]]:
+        for i, name in enumerate(self.of):
+            yield ("of", i), name
+
+    @property
+    def members(self) -> frozenset[str]:
+        return frozenset(self.of)
 
     @property
     def priorities(self) -> tuple[Priority, ...]:
@@ -69,7 +78,6 @@ class Correlate(_Wide):
     """
 
     kind: Literal["correlate"]
-    of: _Some
     anchor: tuple[RuleId, ...] | None = None
     within: Distance = "500m"
     window: Lasting = "10m"
@@ -82,14 +90,6 @@ class Correlate(_Wide):
         for i, name in enumerate(self.anchor or ()):
             if name not in self.of:
                 yield ("anchor", i), f"{name} is not one of `of`"
-
-    def named(self) -> Iterator[tuple[Loc, RuleId]]:
-        for i, name in enumerate(self.of):
-            yield ("of", i), name
-
-    @property
-    def members(self) -> frozenset[str]:
-        return frozenset(self.of)
 
     @property
     def within_m(self) -> float:
@@ -108,20 +108,11 @@ class Area(_Wide):
     """
 
     kind: Literal["area"]
-    of: _Some
     by: Group
     least: Annotated[Whole, Field(ge=2, le=10_000)]
     share: _Share | None = None
     window: Lasting | None = None
     keep: Duration = "0s"
-
-    def named(self) -> Iterator[tuple[Loc, RuleId]]:
-        for i, name in enumerate(self.of):
-            yield ("of", i), name
-
-    @property
-    def members(self) -> frozenset[str]:
-        return frozenset(self.of)
 
     def share_of(self, by: Group) -> float | None:  # noqa: ARG002 - as a root's
         return self.share
@@ -139,13 +130,12 @@ class Root(_Wide):
     """One reason for many silences: when so many sensors of a gateway or feed are silent, it is dead, and not each of them.
 
     How many is `least`, and that `share` of those registered: one number, or one of each of `by`. While it stands, and for
-    `release` after, the alarms of `of` there are suppressed by design; they are kept and counted. Of several `by` the first is looked at first, and what it explains counts for none of the others: where a whole feed
-    is silent, its gateways are not told of, too. It becomes an alarm `wait` after it began, and lasts until fewer are
-    silent, and `keep` after.
+    `release` after, the alarms of `of` there are suppressed by design; they are kept and counted. Of several `by` the first
+    is looked at first, and what it explains counts for none of the others: where a whole feed is silent, its gateways are
+    not told of, too. It becomes an alarm `wait` after it began, and lasts until fewer are silent, and `keep` after.
     """
 
     kind: Literal["root"]
-    of: _Some
     by: Annotated[tuple[Literal["gateway", "feed"], ...], BeforeValidator(_listed), Field(min_length=1)]
     least: Annotated[Whole, Field(ge=2, le=10_000)] = 3
     share: _Share | dict[Literal["gateway", "feed"], _Share] = 0.5
@@ -163,14 +153,6 @@ class Root(_Wide):
         return (
             self.share if isinstance(self.share, float) else self.share["feed" if by == "feed" else "gateway"]
         )
-
-    def named(self) -> Iterator[tuple[Loc, RuleId]]:
-        for i, name in enumerate(self.of):
-            yield ("of", i), name
-
-    @property
-    def members(self) -> frozenset[str]:
-        return frozenset(self.of)
 
     @property
     def wait_us(self) -> Micros:
