@@ -326,10 +326,9 @@ class Ratio(_Leveled):
         return duration_us(self.pane)
 
 
-class Count(_Rule):
-    """So many events of one subject within a window."""
+class _Counted(_Rule):
+    """How many of something within a window, and what of it is too many."""
 
-    kind: Literal["count"]
     window: Lasting
     levels: tuple[CountLevel, ...]
 
@@ -348,31 +347,25 @@ class Count(_Rule):
         return tuple(level.priority for level in self.levels)
 
 
-class Distinct(_Rule):
+class Count(_Counted):
+    """So many events of one subject within a window."""
+
+    kind: Literal["count"]
+
+
+class Distinct(_Counted):
     """So many different values of a field within a window; an event without the field counts for nothing."""
 
     kind: Literal["distinct"]
     of: str
-    window: Lasting
     levels: tuple[DistinctLevel, ...]
 
     def _own_problems(self) -> Iterator[Problem]:
-        yield from _distinct([level.priority for level in self.levels])
-        for i, level in enumerate(self.levels):
-            for loc, why in level.problems():
-                yield ("levels", i, *loc), why
+        yield from super()._own_problems()
         if self.of in self.event.personal():
             yield ("of",), f"{self.of} is personal: no rule may read it"
         elif self.of not in names_of(self.event):
             yield ("of",), f"{self.on} has no field {self.of}; it has {', '.join(names_of(self.event))}"
-
-    @property
-    def window_us(self) -> Micros:
-        return duration_us(self.window)
-
-    @property
-    def priorities(self) -> tuple[Priority, ...]:
-        return tuple(level.priority for level in self.levels)
 
 
 class Absence(_Rule):
