@@ -37,13 +37,14 @@ States = tuple[Any, ...]
 class Entry(NamedTuple):
     """One compiled rule. `digest` tells whether another version's rule of this id is the same rule.
 
-    `memory`: of two rules that are not the same but have this in common, the later goes on with what the earlier `kept`.
+    `fixed`: the words that fields must have for it to look at an event at all. `memory`: of two rules that are not the same but have this in common, the later goes on with what the earlier `kept`.
     """
 
     id: str
     kind: Kind
     digest: bytes
     rule: spec.AnyRule
+    fixed: Mapping[str, frozenset[str]]
     memory: bytes | None = None
 
     @property
@@ -94,8 +95,10 @@ class Program:
         self._served = frozenset() if one else frozenset(s.key for s in sensors if s.maintenance)
         self._words = {word for _, word in self._particular}
         self._made: dict[str, Program] = {}
+        #: One for all subjects of the same rules; of a subject that has rules of its own only which it is, is kept.
         self._shared_by: dict[frozenset[int], Program] = {}
         self._common = self if not self._particular else self._with(self._chosen(frozenset()), None)
+        self._shared_by[frozenset()] = self._common
 
     def of(self, key: str) -> Program:
         """The program as it is for this subject. Its states are those of no other program.
@@ -115,25 +118,27 @@ class Program:
         found = (n for part in enumerate(parts) for n in self._particular.get(part, ()))
         mine = frozenset(n for n in found if _concerns(self.entries[n], parts))
         if key in self._served:
-            made = self._made[key] = self._with(self._chosen(mine), self.sensors[key])
-            return made
-        if not mine:
-            return self._common
-        if mine not in self._shared_by:
-            self._shared_by[mine] = self._with(self._chosen(mine), None)
-        return self._shared_by[mine]
+            made = self._with(self._chosen(mine), self.sensors[key])
+        else:
+            made = self._shared_by.get(mine) or self._with(self._chosen(mine), None)
+            self._shared_by[mine] = made
+        self._made[key] = made
+        return made
 
     def _chosen(self, mine: frozenset[int]) -> list[Entry]:
         particular = {n for numbers in self._particular.values() for n in numbers}
         return [e for n, e in enumerate(self.entries) if n in mine or n not in particular]
 
     def _with(self, entries: list[Entry], sensor: spec.Sensor | None) -> Program:
-        """A program of these entries, for one sensor or for all."""
-        sensors = tuple(self.sensors.values()) if sensor is None else (sensor,)
-        if sensor is not None and sensor.maintenance:
+        """A program of these entries; for a sensor that at times is out of service, its own."""
+        if sensor is not None:
             windows = Service([m.span for m in sensor.maintenance])
             entries = [e._replace(kind=Scheduled(e.kind, windows)) for e in entries]
-        return Program(self.version, tuple(entries), sensors, tuple(self.calendars.values()), one=True)
+        made = Program(self.version, tuple(entries), one=True)
+        # One registry for all of them: a program for each of a thousand gauges may not copy it.
+        made.sensors, made.calendars = self.sensors, self.calendars
+        made.subjects, made.places = self.subjects, self.places
+        return made
 
     def alone(self, rule: str, key: str) -> spec.RuleSet:
         """A set of just this rule, the calendars that it needs, and what the registry says of the subject."""
@@ -251,7 +256,7 @@ def _particular(entries: Sequence[Entry]) -> dict[tuple[int, str], list[int]]:
     """The numbers of the rules that name words of a part of the key, by that part and word."""
     found: dict[tuple[int, str], list[int]] = {}
     for n, entry in enumerate(entries):
-        said = entry.rule.fixed
+        said = entry.fixed
         for part, name in enumerate(entry.rule.by):
             if name in said:
                 for word in said[name]:
@@ -262,7 +267,7 @@ def _particular(entries: Sequence[Entry]) -> dict[tuple[int, str], list[int]]:
 
 def _concerns(entry: Entry, parts: Sequence[str]) -> bool:
     """Whether the rule looks at events of the subject with these parts of its key."""
-    said = entry.rule.fixed
+    said = entry.fixed
     return all(part in said[name] for name, part in zip(entry.rule.by, parts, strict=True) if name in said)
 
 
@@ -279,7 +284,7 @@ def _sorted(entries: Sequence[Entry]) -> tuple[_Feeds, tuple[tuple[int, dict[str
     by_word: dict[int, dict[str, list[_Feed]]] = {}
     for n, entry in enumerate(entries):
         feed = (n, entry.kind.wakes, entry.kind.feed)
-        names = {name: words for name, words in entry.rule.fixed.items() if name not in entry.rule.by}
+        names = {name: words for name, words in entry.fixed.items() if name not in entry.rule.by}
         if not names:
             always.append(feed)
             continue
@@ -313,7 +318,7 @@ def _entry(rule: spec.AnyRule, calendars: Mapping[str, Calendar]) -> Entry:
     if rule.during is not None:
         kind = Scheduled(kind, Hours(calendars[rule.during], calendars))
         digest += b"".join(c.model_dump_json().encode() for c in _excepted(rule.during, calendars))
-    return Entry(rule.id, kind, digest, rule, memory)
+    return Entry(rule.id, kind, digest, rule, rule.fixed, memory)
 
 
 def _excepted(name: str, calendars: Mapping[str, Calendar]) -> Iterator[Calendar]:

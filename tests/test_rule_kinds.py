@@ -267,6 +267,16 @@ def test_a_rule_for_one_subject_is_not_asked_about_another():
     assert [e.id for e in program.of("x").entries] == ["jam-0", "jam-3"]
 
 
+def test_subjects_with_rules_of_their_own_share_the_registry_and_those_with_the_same_rules_the_program():
+    sensors = [{"topic": "city.traffic.flow.v1", "key": k, "every": "1m"} for k in "abcx"]
+    rules = jams(None, "segment_id == 'a'", "segment_id in ('b', 'c')").model_dump(mode="json", by_alias=True)
+    whole = RuleSet.model_validate(rules | {"registry": {"sensors": sensors}})
+    program = compile_program(whole, 0, TrafficFlow)
+    assert program.of("b") is program.of("c") is not program.of("a")
+    assert program.of("a") is program.of("a")
+    assert all(program.of(k).sensors is program.sensors for k in "abcx")
+
+
 def test_a_rule_for_one_subject_judges_it_as_a_rule_for_all_would():
     told = interval_judge(jams("segment_id == 'a'"), flows([5, 5, 50]), START + HOUR)
     assert [(i.rule, i.start_us, i.end_us) for i in told] == [("jam-0", START, START + 20 * MINUTE)]
