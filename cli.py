@@ -148,6 +148,10 @@ def _settings(args: argparse.Namespace) -> Settings:
     from settings import Data, read  # noqa: PLC0415 - not needed for --help, and pydantic takes its time
 
     found = read(os.environ)
+    if found.kafka.security != "PLAINTEXT":
+        from bus import security  # noqa: PLC0415 - as above
+
+        security.use(found.kafka)
     data = getattr(args, "data", None)
     return found if data is None else found.model_copy(update={"data": Data(dir=data)})
 

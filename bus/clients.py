@@ -24,6 +24,7 @@ from kafka.errors import (
     NotCoordinatorError,
 )
 
+from bus.security import options as secured
 from models.keys import partition_of
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def _open(client: Any, bootstrap: str, **options: Any) -> Any:
             bootstrap_servers=bootstrap.split(","),
             api_version=API_VERSION,
             bootstrap_timeout_ms=BOOTSTRAP_MS,
+            **secured(),
             **options,
         )
     except KafkaError as error:
@@ -102,18 +104,22 @@ def _unreachable(bootstrap: str, error: Exception) -> NoReturn:
 def aio_producer(bootstrap: str, **options: Any) -> AIOKafkaProducer:
     """An asyncio producer, acks=all and idempotent, not yet started. For signals, snapshots, clock records."""
     settings: dict[str, Any] = {"max_batch_size": 256 * 1024, "max_request_size": MAX_RECORD_BYTES, **options}
-    return AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, **settings)
+    return AIOKafkaProducer(
+        bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, **secured(), **settings
+    )
 
 
 def aio_consumer(bootstrap: str, group: str | None = None, **options: Any) -> AIOKafkaConsumer:
     """An asyncio consumer, not yet started; positions as in `consumer`. Seek to numbers, never to 'beginning'."""
     settings: dict[str, Any] = {"fetch_max_wait_ms": 50, "auto_offset_reset": "none", **options}
-    return AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False, **settings)
+    return AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False, **secured(), **settings
+    )
 
 
 def aio_admin(bootstrap: str) -> AIOKafkaAdminClient:
     """An asyncio client for questions about topics and groups, not yet started."""
-    return AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    return AIOKafkaAdminClient(bootstrap_servers=bootstrap, **secured())
 
 
 async def aio_partitions_of(client: AIOKafkaAdminClient, topics: Iterable[str]) -> dict[str, int]:

@@ -21,6 +21,7 @@ from bus.embedded import EmbeddedBroker
 from commands.output import tell
 from models import catalogue
 from models.base import micros
+from settings import KAFKA_SECURITY
 from sinks.contract import Record
 from sinks.open import may_hold, open_store
 
@@ -178,7 +179,11 @@ class World:
         return ("worker", "--role", name) if name in ROLES else self.beside[name](code)
 
     def _spawn(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("CITYWATCH_KAFKA__")}
+        environ = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith("CITYWATCH_KAFKA__") or k in KAFKA_SECURITY
+        }
         environ |= {
             "CITYWATCH_KAFKA__BOOTSTRAP": self.running.bootstrap,
             "CITYWATCH_KAFKA__LOG_ID": self.running.log_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from sinks.contract import StoreError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
 
 #: How long a connection and then each piece of an answer may take.
 CONNECT_S, ANSWER_S = 5.0, 30.0
@@ -74,13 +75,17 @@ _decode = msgspec.json.Decoder(_Answer).decode
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the server is, and the bucket on it. `retention_days` is of a bucket that we make; 0: for ever."""
+    """Where the server is, and the bucket on it. `retention_days` is of a bucket that we make; 0: for ever.
+
+    `ca_file` holds the certificates that the server's is checked by; None: those of this machine.
+    """
 
     url: str
-    token: str
+    token: str = field(repr=False)
     org: str
     bucket: str
     retention_days: int = 0
+    ca_file: Path | None = None
 
 
 class Server:
@@ -103,6 +108,7 @@ class Server:
                 self.address.token,
                 self.address.org,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=ANSWER_S),
+                ssl_ca_cert=None if self.address.ca_file is None else str(self.address.ca_file),
             )
             self._writer = self._client.write_api()
         return self._client
@@ -221,6 +227,13 @@ class Server:
         return StoreError(f"{self._url} answers {status} {said}: is this an InfluxDB 2?")
 
     def _silent(self, error: Exception) -> Unavailable:
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+            return Unavailable(
+                f"{self._url} shows a certificate that is not trusted ({why}): renew it, or set "
+                "CITYWATCH_INFLUX__CA_FILE to what it is signed by",
+                NOT_READY_S,
+            )
         said = str(error) or type(error).__name__
         return Unavailable(f"{self._url} does not answer: {said}")
 

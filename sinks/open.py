@@ -23,7 +23,12 @@ def open_store(settings: Settings, *, read_only: bool = False) -> Store:
 
     assert influx.token is not None  # settings say so
     address = Address(
-        influx.url, influx.token.get_secret_value(), influx.org, influx.bucket, influx.retention_days
+        influx.url,
+        influx.token.get_secret_value(),
+        influx.org,
+        influx.bucket,
+        influx.retention_days,
+        influx.ca_file,
     )
     return InfluxStore(address, read_only=read_only)
 

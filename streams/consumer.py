@@ -10,8 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import faust
+from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
+
+from bus import security
 
 if TYPE_CHECKING:
     import asyncio
@@ -95,6 +98,20 @@ class _Raw(faust.Schema):
         return decode
 
 
+def credentials() -> SASLCredentials | SSLCredentials | None:
+    """What every client of this process is given, in Faust's words."""
+    given = security.options()
+    context = given.get("ssl_context")
+    if "sasl_mechanism" in given:
+        return SASLCredentials(
+            username=given["sasl_plain_username"],
+            password=given["sasl_plain_password"],
+            ssl_context=context,
+            mechanism=given["sasl_mechanism"],
+        )
+    return None if context is None else SSLCredentials(context)
+
+
 class ChunkApp(faust.App):
     """A Faust app whose agents take chunks and which commits `positions` (next offset to read, by partition)."""
 
@@ -109,6 +126,7 @@ class ChunkApp(faust.App):
         super().__init__(
             f"{settings.kafka.prefix}citywatch-{role}",
             broker=";".join(f"kafka://{b}" for b in bootstrap.split(",")),
+            broker_credentials=credentials(),
             datadir=str(settings.data.dir / f"faust-{role}"),
             store="memory://",
             web_enabled=False,

@@ -1,0 +1,205 @@
+"""Security settings: what cannot be is refused at start, by name; secrets come from files, and are never shown."""
+
+import ssl
+
+import pytest
+from certificates import Authority
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
+
+from bus import security
+from settings import Kafka, SettingsError, read
+from sinks.influx_server import Address
+from streams.consumer import credentials
+
+KAFKA = {"CITYWATCH_KAFKA__BOOTSTRAP": "kafka:9093"}
+SASL = {**KAFKA, "CITYWATCH_KAFKA__SECURITY": "SASL_SSL", "CITYWATCH_KAFKA__USER": "judge"}
+INFLUX = {"CITYWATCH_INFLUX__URL": "https://influxdb:8086"}
+SECRET = "gehe1m-gehe1m"
+
+
+def refused(environ):
+    with pytest.raises(SettingsError) as caught:
+        read(environ)
+    return str(caught.value)
+
+
+@pytest.fixture
+def secret(tmp_path):
+    path = tmp_path / "secret"
+    path.write_text(f"{SECRET}\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(autouse=True)
+def plain_again():
+    security.use(Kafka())
+    yield
+    security.use(Kafka())
+
+
+# What goes together
+
+
+@pytest.mark.parametrize(
+    ("environ", "variable", "right"),
+    [
+        ({"CITYWATCH_KAFKA__SECURITY": "SSL"}, "KAFKA__SECURITY", "a Kafka in CITYWATCH_KAFKA__BOOTSTRAP"),
+        ({**KAFKA, "CITYWATCH_KAFKA__SECURITY": "TLS"}, "KAFKA__SECURITY=TLS", "'SASL_SSL'"),
+        ({**SASL, "CITYWATCH_KAFKA__EMBEDDED": "true", "CITYWATCH_KAFKA__PASSWORD": SECRET}, "KAFKA__SECURITY", "embedded"),
+        ({**SASL, "CITYWATCH_KAFKA__USER": "", "CITYWATCH_KAFKA__PASSWORD": SECRET}, "KAFKA__USER", "a user is needed"),
+        (SASL, "KAFKA__PASSWORD", "CITYWATCH_KAFKA__PASSWORD_FILE"),
+        ({**KAFKA, "CITYWATCH_KAFKA__USER": "judge"}, "KAFKA__USER", "SASL_SSL, or leave it out"),
+        ({**KAFKA, "CITYWATCH_KAFKA__PASSWORD": SECRET}, "KAFKA__PASSWORD", "SASL_SSL, or leave it out"),
+        ({**SASL, "CITYWATCH_KAFKA__PASSWORD": SECRET, "CITYWATCH_KAFKA__MECHANISM": "GSSAPI"}, "KAFKA__MECHANISM=GSSAPI", "'SCRAM-SHA-512'"),
+        ({"CITYWATCH_INFLUX__URL": "https://influxdb:8086"}, "INFLUX__TOKEN", "CITYWATCH_INFLUX__TOKEN_FILE"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_refused_with_the_variable_and_what_is_right(environ, variable, right):
+    [said] = refused(environ).splitlines()
+    assert said.startswith(f"CITYWATCH_{variable}: ")
+    assert right in said
+    assert SECRET not in said
+
+
+def test_certificates_without_tls_or_without_their_other_half_are_refused(authority):
+    cert, key = authority.sign("half")
+    ca, cert, key = map(str, (authority.ca, cert, key))
+    tls = {**KAFKA, "CITYWATCH_KAFKA__SECURITY": "SSL"}
+    assert "CA_FILE: is used by TLS only" in refused({**KAFKA, "CITYWATCH_KAFKA__CA_FILE": ca})
+    both = {"CITYWATCH_KAFKA__CERT_FILE": cert, "CITYWATCH_KAFKA__KEY_FILE": key}
+    assert "CERT_FILE: is used by TLS only" in refused({**KAFKA, **both})
+    assert "KEY_FILE: the key of" in refused({**tls, "CITYWATCH_KAFKA__CERT_FILE": cert})
+    assert "CERT_FILE: the certificate of" in refused({**tls, "CITYWATCH_KAFKA__KEY_FILE": key})
+    plain = {"CITYWATCH_INFLUX__URL": "http://influxdb:8086", "CITYWATCH_INFLUX__TOKEN": SECRET}
+    assert "must begin with https://" in refused({**plain, "CITYWATCH_INFLUX__CA_FILE": ca})
+    read({**tls, **both, "CITYWATCH_KAFKA__CA_FILE": ca})
+
+
+# Secrets in files
+
+
+@pytest.mark.parametrize(
+    ("environ", "of"),
+    [
+        ({**SASL, "CITYWATCH_KAFKA__PASSWORD_FILE": "@"}, lambda s: s.kafka.password),
+        ({**INFLUX, "CITYWATCH_INFLUX__TOKEN_FILE": "@"}, lambda s: s.influx.token),
+    ],
+)
+def test_a_secret_comes_from_its_file_without_the_end_of_its_line(secret, environ, of):
+    found = read({name: value.replace("@", str(secret)) for name, value in environ.items()})
+    assert of(found).get_secret_value() == SECRET
+    assert SECRET not in repr(found) + str(found) + found.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "right"),
+    [
+        (None, None, "No such file"),
+        (b"", 0o600, "is empty"),
+        (b"\n", 0o600, "is empty"),
+        (b"a\nb\n", 0o600, "more than one line"),
+        (b"\xff\xfe", 0o600, "is no text"),
+        (SECRET.encode(), 0o644, "mode 0644): chmod 600"),
+        (SECRET.encode(), 0o660, "mode 0660): chmod 600"),
+    ],
+)
+def test_a_file_that_holds_no_secret_is_refused_and_nothing_else_is_complained_of(
+    tmp_path, content, mode, right
+):
+    path = tmp_path / "password"
+    if content is not None:
+        path.write_bytes(content)
+        path.chmod(mode)
+    [said] = refused({**SASL, "CITYWATCH_KAFKA__PASSWORD_FILE": str(path)}).splitlines()
+    assert said.startswith(f"CITYWATCH_KAFKA__PASSWORD_FILE={path}: ")
+    assert right in said
+    assert SECRET not in said
+
+
+def test_a_folder_is_no_file_and_a_key_that_others_may_read_is_no_secret(tmp_path, authority):
+    assert "Is a directory" in refused({**SASL, "CITYWATCH_KAFKA__PASSWORD_FILE": str(tmp_path)})
+    cert, key = authority.sign("open")
+    key.chmod(0o644)
+    tls = {**KAFKA, "CITYWATCH_KAFKA__SECURITY": "SSL", "CITYWATCH_KAFKA__CERT_FILE": str(cert)}
+    assert "others may read" in refused({**tls, "CITYWATCH_KAFKA__KEY_FILE": str(key)})
+
+
+def test_a_group_may_read_a_secret_so_that_a_service_of_another_user_can(secret):
+    secret.chmod(0o640)
+    assert read({**INFLUX, "CITYWATCH_INFLUX__TOKEN_FILE": str(secret)}).influx.token is not None
+
+
+def test_a_secret_that_is_given_twice_is_refused(secret):
+    said = refused(
+        {
+            **SASL,
+            "CITYWATCH_KAFKA__PASSWORD": SECRET,
+            "CITYWATCH_KAFKA__PASSWORD_FILE": str(secret),
+        }
+    )
+    assert "leave one of them out" in said
+    assert SECRET not in said
+
+
+def test_an_address_of_a_store_does_not_show_its_token():
+    assert SECRET not in repr(Address("https://influxdb", SECRET, "city", "city"))
+
+
+# What clients are given
+
+
+def test_without_settings_clients_are_plain():
+    security.use(Kafka())
+    assert security.options() == {"security_protocol": "PLAINTEXT"}
+
+
+def test_every_client_is_given_the_same_and_faust_in_its_own_words(secret, authority):
+    security.use(
+        read(
+            {
+                **SASL,
+                "CITYWATCH_KAFKA__PASSWORD_FILE": str(secret),
+                "CITYWATCH_KAFKA__CA_FILE": str(authority.ca),
+            }
+        ).kafka
+    )
+    given = security.options()
+    context = given.pop("ssl_context")
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert given == {
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "judge",
+        "sasl_plain_password": SECRET,
+    }
+    assert credentials_to_aiokafka_auth(credentials()) == {**given, "ssl_context": context}
+    assert SECRET not in repr(credentials())
+
+
+def test_tls_with_a_certificate_of_our_own_needs_no_password(authority):
+    cert, key = authority.sign("worker")
+    security.use(Kafka(bootstrap="k:1", security="SSL", ca_file=authority.ca, cert_file=cert, key_file=key))
+    assert set(security.options()) == {"security_protocol", "ssl_context"}
+    assert credentials().context is security.options()["ssl_context"]
+
+
+def test_certificates_that_cannot_be_used_are_refused_before_anything_is_connected(authority, tmp_path):
+    cert, key = authority.sign("one")
+    other = authority.sign("other")[1]
+    nonsense = tmp_path / "ca.pem"
+    nonsense.write_text("certificate")
+    for wrong, variable in (
+        ({"ca_file": nonsense}, "CITYWATCH_KAFKA__CA_FILE"),
+        ({"cert_file": cert, "key_file": other}, "CITYWATCH_KAFKA__CERT_FILE"),
+        ({"cert_file": nonsense, "key_file": key}, "CITYWATCH_KAFKA__CERT_FILE"),
+    ):
+        with pytest.raises(SettingsError, match=variable):
+            security.use(Kafka(bootstrap="k:1", security="SSL", **wrong))
+    assert security.options() == {"security_protocol": "PLAINTEXT"}
