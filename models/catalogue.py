@@ -53,6 +53,11 @@ PLATFORM: tuple[PlatformTopic, ...] = (
 )
 
 
+def domain_of(topic: str) -> str:
+    """`traffic` of `city.traffic.flow.v1`."""
+    return topic.split(".")[1]
+
+
 @cache
 def events() -> tuple[type[Event], ...]:
     """Every event class with a topic, by topic name. A module that cannot be imported stops the program."""

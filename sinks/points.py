@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import Enum
 from functools import lru_cache, partial
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from models.base import PLACE_FIELDS, Event, micros
+from models.catalogue import domain_of
 from sinks.contract import Point, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 def pointer(
@@ -98,3 +100,36 @@ def _text(value: Any) -> str:
     if isinstance(value, Enum):
         value = value.value
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# --- alarms -------------------------------------------------------------------------------------------------------
+
+#: The domain of an alarm that rests on events of several.
+CITY = "city"
+
+#: As the topic `city.alarm.event.v1` would have it.
+ALARMS = "alarm_event"
+
+
+def alarm_point(entry: Mapping[str, Any]) -> Point:
+    """An entry of the alarms' history (the JSON of `AlarmEvent`) as a point, so that charts can show alarms beside what was measured.
+
+    Only what names nobody: an operator's name and note stay in the record.
+    """
+    alarm = entry["alarm"]
+    domains = {domain_of(event["topic"]) for event in alarm.get("evidence", ())}
+    tags = {
+        "category": alarm["category"],
+        "domain": domains.pop() if len(domains) == 1 else CITY,
+        "priority": alarm["priority"],
+        "rule": alarm["rule"],
+        "type": entry["type"],
+    }
+    fields = {
+        "alarm_id": alarm["alarm_id"],
+        "subject": ", ".join(alarm["labels"].values()),
+        "title_vi": alarm["title"]["vi"],
+        "title_en": alarm["title"]["en"],
+    }
+    at = micros(datetime.fromisoformat(entry["at"]))
+    return Point(ALARMS, tuple(sorted(tags.items())), at, tuple(fields.items()), entry["id"])

@@ -20,7 +20,7 @@ from models import catalogue
 from models.base import micros
 from models.decode import Rejection, decode
 from sinks.contract import Point, Query, Record, Rejected, StoreError, Unavailable
-from sinks.points import pointer
+from sinks.points import alarm_point, pointer
 from streams.consumer import ChunkApp
 from streams.domain import domains
 from streams.metrics import EVENTS, REJECTED, STORE_PAUSED, STORE_POINTS, log, oldest
@@ -110,7 +110,10 @@ class StoreWork:
             if not record.value:
                 continue
             try:
-                chunk.records.append(_READ[kind](record))
+                made = _READ[kind](record)
+                if kind == "alarm_event":
+                    chunk.points.append((alarm_point(made.body), record))
+                chunk.records.append(made)
             except (ValueError, KeyError, TypeError) as error:
                 if kind != "rejected":  # what is refused among the rejects would be refused for ever
                     chunk.refused.append((record, "not_json", f"{type(error).__name__}: {error}"))
