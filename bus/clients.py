@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as AioTopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import create_conn
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
@@ -24,6 +26,7 @@ from kafka.errors import (
     NotCoordinatorError,
 )
 
+from bus.security import explained
 from bus.security import options as secured
 from models.keys import partition_of
 
@@ -42,6 +45,9 @@ EMBEDDED = "mockCluster"
 
 #: How long a blocking client tries to reach its first broker.
 BOOTSTRAP_MS = 10_000
+
+#: And how long it takes to find out why it did not.
+_WHY_MS = 5_000
 
 #: The largest record we produce; brokers allow it by `max.message.bytes` (see topics).
 MAX_RECORD_BYTES = 2 * 1024 * 1024
@@ -98,7 +104,22 @@ def _open(client: Any, bootstrap: str, **options: Any) -> Any:
 
 
 def _unreachable(bootstrap: str, error: Exception) -> NoReturn:
-    raise UnreachableError(f"no Kafka answers at {bootstrap}: {error or type(error).__name__}") from error
+    """What clients say of a first connection is only that there is none: it is tried once more, to say why."""
+    with ThreadPoolExecutor(1) as beside:  # whoever called may be in an event loop
+        why = beside.submit(asyncio.run, _why_not(bootstrap)).result()
+    raise UnreachableError(f"no Kafka answers at {bootstrap}: {why or explained(error)}") from error
+
+
+async def _why_not(bootstrap: str) -> str | None:
+    """What the first of the brokers that does not let us in has to say, or None."""
+    for address in bootstrap.split(","):
+        host, _, port = address.rpartition(":")
+        try:
+            connection = await create_conn(host, int(port), request_timeout_ms=_WHY_MS, **secured())
+        except (OSError, AioKafkaError) as error:  # ssl's are OSErrors, and TimeoutError is one
+            return explained(error)
+        connection.close()
+    return None
 
 
 def aio_producer(bootstrap: str, **options: Any) -> AIOKafkaProducer:
