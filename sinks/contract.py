@@ -20,7 +20,7 @@ Aggregate = Literal["mean", "sum", "count", "min", "max"]
 AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
 
 #: Kinds of whole records a store keeps beside the points, by id: the last write of an id wins.
-#: `ledger` is what the judge counted per partition; `alarm` the state of each occurrence.
+#: `ledger` is the account of a partition; `alarm` the state of each occurrence.
 Kept = Literal["alarm_event", "alarm", "rejected", "ledger"]
 
 
@@ -121,7 +121,9 @@ class Store(Protocol):
     gives the newest `limit` records, oldest of them first; `where` says what names of their bodies must be, as text.
     `tally` counts the records of a kind by what some names of their bodies are (None: they are not there), without
     bringing them all here. `count` is of all points ever stored, where the store itself lets go of old ones; InfluxDB
-    counts what its bucket still keeps.
+    counts what its bucket still keeps. `minutes` counts the points from `from_` to before `to`, as they are there now, by
+    minute of their time since the epoch; a minute without any is left out. `lacking` gives those of the ids of which no
+    record of the kind is, or was, kept.
     """
 
     async def write(self, points: Sequence[Point]) -> None: ...
@@ -138,6 +140,8 @@ class Store(Protocol):
     ) -> list[Record]: ...
     async def tally(self, kind: Kept, by: Sequence[str]) -> dict[tuple[str | None, ...], int]: ...
     async def count(self, measurement: str, *, late: bool) -> int: ...
+    async def minutes(self, measurement: str, *, late: bool, from_: Micros, to: Micros) -> dict[int, int]: ...
+    async def lacking(self, kind: Kept, ids: Sequence[str]) -> set[str]: ...
     async def measurements(self) -> list[str]: ...
     async def close(self) -> None: ...
 

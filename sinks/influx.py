@@ -230,6 +230,28 @@ class InfluxStore:
         asked = f'SELECT count("{line.FIELDS}") FROM "{measurement}" WHERE "late"::tag = \'{tag}\''  # noqa: S608 - the same
         return sum([row[1] async for series in self._ask(asked) for row in series.values])
 
+    async def minutes(self, measurement: str, *, late: bool, from_: Micros, to: Micros) -> dict[int, int]:
+        if not _NAME.fullmatch(measurement):
+            return {}
+        tag = "1" if late else ""
+        asked = (
+            f'SELECT count("{line.FIELDS}") FROM "{measurement}" WHERE "late"::tag = \'{tag}\''  # noqa: S608 - the same
+            f" AND time >= {_ns(from_)} AND time < {_ns(to)} GROUP BY time(1m) fill(none)"
+        )
+        found = [row async for series in self._ask(asked) for row in series.values]
+        return {ns // 60_000_000_000: int(count) for ns, count in found}
+
+    async def lacking(self, kind: Kept, ids: Sequence[str]) -> set[str]:
+        lacking = set(ids)
+        slots = sorted({line.record_slot(id_) for id_ in lacking})
+        for start in range(0, len(slots), PLACES):
+            asked = "; ".join(
+                f"SELECT id FROM \"{line.RECORDS}{kind}\" WHERE slot::tag = '{slot}'"  # noqa: S608 - a word of the contract
+                for slot in slots[start : start + PLACES]
+            )
+            lacking -= {row[1] async for series in self._ask(asked) for row in series.values}
+        return lacking
+
     async def measurements(self) -> list[str]:
         found = [row[0] async for series in self._ask("SHOW MEASUREMENTS") for row in series.values]
         return sorted(name for name in found if _NAME.fullmatch(name))

@@ -92,6 +92,10 @@ _AGGREGATES = {"mean": "mean_of", "sum": "sum_of", "count": "count", "min": "min
 _AGING_POINTS, _AGING_SERIES, _AGING_EVERY_S = 2000, 500, 600
 
 _DAY: Micros = 86_400_000_000
+_MINUTE: Micros = 60_000_000
+
+#: Ids in one statement.
+_IDS = 500
 
 #: Kinds whose records say how far the log had been read when they were true.
 _ORDERED: frozenset[Kept] = frozenset({"alarm", "ledger"})
@@ -144,6 +148,12 @@ class SqliteStore:
 
     async def count(self, measurement: str, *, late: bool) -> int:
         return await self._run(self._file.count, measurement, late)
+
+    async def minutes(self, measurement: str, *, late: bool, from_: Micros, to: Micros) -> dict[int, int]:
+        return await self._run(self._file.minutes, measurement, late, from_, to)
+
+    async def lacking(self, kind: Kept, ids: Sequence[str]) -> set[str]:
+        return await self._run(self._file.lacking, kind, ids)
 
     async def measurements(self) -> list[str]:
         return await self._run(self._file.measurements)
@@ -497,6 +507,33 @@ class _File:
             "SELECT points FROM _aged WHERE measurement = ? AND late = ?", asked
         ).fetchone()
         return int(found[0]) if found else 0
+
+    def minutes(self, measurement: str, late: bool, from_: Micros, to: Micros) -> dict[int, int]:
+        with self._transaction("BEGIN"):
+            if not self._types(measurement):
+                return {}
+            minute = "(p.time - (p.time % :minute + :minute) % :minute) / :minute"  # floored, before 1970 too
+            found = self._db.execute(  # series by series: time stands behind them in the key
+                f"SELECT {minute}, count(*) FROM _series AS s"  # noqa: S608 - names only
+                f" CROSS JOIN main.{_quoted(measurement)} AS p ON p._series = s.id WHERE s.measurement = :measurement"
+                " AND p.late = :late AND p.time >= :from AND p.time < :to GROUP BY 1",
+                {"minute": _MINUTE, "measurement": measurement, "late": late, "from": from_, "to": to},
+            )
+            return dict(found.fetchall())
+
+    def lacking(self, kind: Kept, ids: Sequence[str]) -> set[str]:
+        lacking = set(ids)
+        asked = list(lacking)
+        with self._transaction("BEGIN"):
+            for start in range(0, len(asked), _IDS):
+                some = asked[start : start + _IDS]
+                marks = ", ".join("?" * len(some))
+                found = self._db.execute(
+                    f"SELECT id FROM _record WHERE kind IN (?, ?) AND id IN ({marks})",  # noqa: S608 - marks
+                    [kind, _gone(kind), *some],
+                )
+                lacking -= {id_ for (id_,) in found}
+        return lacking
 
     def measurements(self) -> list[str]:
         with self._transaction("BEGIN"):

@@ -455,6 +455,49 @@ class StoreContract(ABC):
 
         assert self.tell(story) == ([[]] * 6, 0, ["traffic_flow"])
 
+    def test_points_are_counted_by_the_minute_of_their_time_and_late_ones_apart(self):
+        #  0:00      0:01      0:02     0:03
+        # [ 1 2 (2) )[        )[ 3 b a )[ not asked for
+        other = (("segment_id", "hl-2"),)
+        points = [
+            flow(1.0),
+            flow(2.0, at=T0 + 59 * SECOND, tags=other),
+            flow(2.5, at=T0 + 59 * SECOND, tags=other),
+            flow(3.0, at=T0 + 2 * MINUTE),
+            flow(4.0, at=T0 + 3 * MINUTE),
+            flow(5.0, at=T0 - 1),
+            flow(6.0, at=T0 + MINUTE, late=True),
+            incident("a", at=T0 + 2 * MINUTE + 999_000, injured=0.0),
+            incident("b", at=T0 + 2 * MINUTE + 999_000, injured=1.0),
+            incident("b", at=T0 + 2 * MINUTE, injured=1.0),
+        ]
+
+        async def story(store):
+            await store.write(points)
+            return [
+                await store.minutes(name, late=late, from_=T0, to=T0 + 3 * MINUTE)
+                for name, late in [
+                    ("traffic_flow", False),
+                    ("traffic_flow", True),
+                    ("traffic_incident", False),
+                ]
+            ] + [
+                await store.minutes(name, late=False, from_=T0, to=T0 + 1) for name in ("no_such", 'no"such')
+            ]
+
+        first = T0 // MINUTE
+        assert self.tell(story) == [{first: 2, first + 2: 1}, {first + 1: 1}, {first + 2: 3}, {}, {}]
+
+    def test_records_that_are_not_kept_are_named_among_those_that_are(self):
+        ids = [f"r{n}" for n in range(1200)]
+
+        async def story(store):
+            await store.keep([Record("rejected", id_, T0, {"reason": "schema"}) for id_ in ids])
+            asked = await store.lacking("rejected", [*ids, "x", "y'z"])
+            return asked, await store.lacking("alarm", ids[:2]), await store.lacking("rejected", [])
+
+        assert self.tell(story) == ({"x", "y'z"}, {"r0", "r1"}, set())
+
     def test_measurements_are_told_in_order(self):
         async def story(store):
             await store.write([incident("a", injured=0.0), flow(1.0)])
