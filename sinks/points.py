@@ -128,8 +128,7 @@ def alarm_point(entry: Mapping[str, Any]) -> Point:
     fields = {
         "alarm_id": alarm["alarm_id"],
         "subject": ", ".join(alarm["labels"].values()),
-        "title_vi": alarm["title"]["vi"],
-        "title_en": alarm["title"]["en"],
+        "title": f"{alarm['title']['vi']} · {alarm['title']['en']}",
     }
     at = micros(datetime.fromisoformat(entry["at"]))
     return Point(ALARMS, tuple(sorted(tags.items())), at, tuple(fields.items()), entry["id"])
