@@ -57,6 +57,10 @@ CODES: dict[str, int] = {
     "bus.clients.UnreachableError": 3,
     "bus.clients.NotAcknowledgedError": 3,
     "bus.embedded.EmbeddedUnavailableError": 3,
+    "bus.apache.KafkaMissingError": 3,
+    "sinks.influxd.InfluxMissingError": 3,
+    "commands.real.MissingError": 3,
+    "commands.servers.ServerError": 3,
     "kafka.errors.KafkaError": 3,
     "aiokafka.errors.KafkaError": 3,
     "sinks.contract.StoreError": 3,
@@ -145,6 +149,7 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
+    from commands.folder import with_store  # noqa: PLC0415 - as below
     from settings import Data, read  # noqa: PLC0415 - not needed for --help, and pydantic takes its time
 
     found = read(os.environ)
@@ -153,7 +158,9 @@ def _settings(args: argparse.Namespace) -> Settings:
 
         security.use(found.kafka)
     data = getattr(args, "data", None)
-    return found if data is None else found.model_copy(update={"data": Data(dir=data)})
+    if data is not None:
+        found = found.model_copy(update={"data": Data(dir=data)})
+    return found if getattr(args, "begins", False) else with_store(found)
 
 
 def _code(error: Exception) -> int | None:

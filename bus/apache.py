@@ -148,7 +148,7 @@ class Node:
 
     def prepare(self) -> None:
         """Write what it is told and, the first time, format its log. Raises KafkaMissingError."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         properties = self.folder / "server.properties"
         properties.write_text(self.configuration())
         if (self.folder / "log" / "meta.properties").exists():

@@ -139,7 +139,7 @@ def _in_log(events: Sequence[Cited], settings: Settings) -> list[Checked | None]
 
 def _log_id(place: Broker, settings: Settings) -> str | None:
     """The id of the log of what runs; None where nobody knows it."""
-    from commands.world import running  # noqa: PLC0415 - as above
+    from commands.folder import running  # noqa: PLC0415 - as above
 
     there = running(settings.data.dir)
     if there is not None and there.bootstrap == place.bootstrap:

@@ -53,7 +53,7 @@ def _kafka(settings: Settings) -> Kafka:
     place = broker(settings)
     if settings.kafka.bootstrap is not None:
         return settings.kafka
-    from commands.world import running  # noqa: PLC0415 - as above
+    from commands.folder import running  # noqa: PLC0415 - as above
 
     there = running(settings.data.dir)
     return Kafka(

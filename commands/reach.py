@@ -6,8 +6,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from commands.folder import running, stopped_store
 from commands.output import UsageError, did_you_mean
 from models import catalogue
+from sinks.contract import Unavailable
 from sinks.open import open_store
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ class Broker(NamedTuple):
 
 def ask(settings: Settings, question: Callable[[Store], Awaitable[T]]) -> T:
     """The store's answer; it is read beside whoever writes it. Raises StoreError, Unavailable."""
+    if (stopped := stopped_store(settings)) is not None:
+        raise Unavailable(stopped)
 
     async def asked() -> T:
         store = open_store(settings, read_only=True)
@@ -60,8 +64,6 @@ def broker_if_any(settings: Settings) -> Broker | None:
     """As `broker`, without asking whether it answers."""
     if settings.kafka.bootstrap is not None:
         return Broker(settings.kafka.bootstrap, settings.kafka.prefix, settings.kafka.embedded)
-    from commands.world import running  # noqa: PLC0415 - as above
-
     there = running(settings.data.dir)
     if there is None:
         return None

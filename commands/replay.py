@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from bus import clients
 from bus.clients import Feeder
 from bus.room import Room
+from commands.folder import running
 from commands.output import UsageError, teach
-from commands.world import World, now_us, running, settled
+from commands.world import World, now_us, settled
 from models import catalogue
 from models.base import moment
 from rules import load
@@ -66,7 +67,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--shift", choices=("now",), help="feed into the city that runs, as if it happened now"
     )
     parser.add_argument("--json", action="store_true", help="end with one summary object on stdout")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, begins=True)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:

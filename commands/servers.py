@@ -14,10 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator
 
 #: How long a server may take until it answers, and until it has stopped cleanly.
 START_S, STOP_S = 60.0, 30.0
+
+#: One that was left behind is stopping, or is ended after this long.
+LEFTOVER_S = 10.0
+
+_PID = "pid"
 
 #: Below the ports that connections are given when they go out: while a server is away, a client that tries again and again
 #: would sooner or later be given its port, and be connected with itself.
@@ -73,13 +79,13 @@ class Server:
     def spawn(self) -> None:
         """Start it. One of an earlier life that still has the folder is ended first."""
         self.what.prepare()
-        self.end_leftover()
+        end_leftover(self.what.folder)
         command = self.what.command()
         if self._tied:
             command = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
-        if self._log.exists() and self._log.stat().st_size > _LOG_BYTES:
-            self._log.replace(self._log.with_suffix(".log.1"))
-        with self._log.open("ab") as out:
+        if self.log_file.exists() and self.log_file.stat().st_size > _LOG_BYTES:
+            self.log_file.replace(self.log_file.with_suffix(".log.1"))
+        with self.log_file.open("ab") as out:
             self.process = subprocess.Popen(  # noqa: S603 - as its module says
                 command,
                 cwd=self.what.folder,  # some look for a configuration where they are started
@@ -93,18 +99,21 @@ class Server:
                 stderr=out,
                 start_new_session=True,
             )
-        self._pid.write_text(str(self.process.pid))
+        (self.what.folder / _PID).write_text(str(self.process.pid))
 
-    def wait(self, within_s: float = START_S) -> None:
-        """Until it answers. Raises ServerError."""
-        deadline = time.monotonic() + within_s
+    def wait(self, stop: threading.Event | None = None) -> None:
+        """Until it answers. Raises ServerError, and KeyboardInterrupt when somebody says stop."""
+        deadline = time.monotonic() + START_S
         while not self.what.answers():
             ended = self.process is None or self.process.poll() is not None
             if ended or time.monotonic() > deadline:
-                why = "it ended" if ended else f"no answer within {within_s:g} s"
+                why = "it ended" if ended else f"no answer within {START_S:g} s"
+                said = " | ".join(self.log().splitlines()[-3:])[-600:]
                 raise ServerError(
-                    f"{self.what.name} does not start ({why}), see {self._log}: {self.log()[-1000:]}"
+                    f"{self.what.name} does not start ({why}); {self.log_file} ends with: {said}"
                 )
+            if stop is not None and stop.is_set():
+                raise KeyboardInterrupt
             time.sleep(0.05)
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
@@ -118,29 +127,27 @@ class Server:
             self.process.kill()
             self.process.wait()
         self.process = None
-        self._pid.unlink(missing_ok=True)
+        (self.what.folder / _PID).unlink(missing_ok=True)
 
     def log(self) -> str:
         """All it said."""
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     @property
-    def _log(self) -> Path:
+    def log_file(self) -> Path:
         return self.what.folder / "server.log"
 
-    @property
-    def _pid(self) -> Path:
-        return self.what.folder / "pid"
 
-    def end_leftover(self) -> None:
-        """End what still runs on the folder from before; only what names the folder is taken for it."""
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(self._pid.read_text())
-            if self.process is not None and self.process.pid == pid:
-                return  # ours; reaped by who looks at it
-            while os.fsencode(self.what.folder.absolute()) in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGKILL)
-                time.sleep(0.02)
+def end_leftover(folder: Path) -> None:
+    """End what still runs on a server's folder from before; only a process that names the folder is taken for it."""
+    with contextlib.suppress(OSError, ValueError):  # there is none, or it is gone
+        pid = int((folder / _PID).read_text())
+        began, how = time.monotonic(), signal.SIGTERM
+        while os.fsencode(folder.absolute()) in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, how)
+            time.sleep(0.05)
+            if time.monotonic() - began > LEFTOVER_S:
+                how = signal.SIGKILL
 
 
 def free_ports(count: int) -> list[int]:

@@ -66,7 +66,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="feed this Kafka")
     option_tied(parser)
     option_json(parser, "end with one summary object on stdout")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, begins=True)
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from commands import publish, simulate
 from commands.output import UsageError, print_json, teach, tell
-from commands.world import World, now_us, settled
+from commands.real import Real, reachable
+from commands.world import ROLES, World, now_us, settled
 from models.alarm import Priority
 from models.base import micros, moment
 from models.catalogue import topics
@@ -50,18 +51,28 @@ Run everything in one terminal, watch over it, stop it as a whole.
 
 Starts a broker inside this process (nothing of it survives the exit; the store does), puts the rules into its log, and
 runs the judge, the store and the alarms workers, the console, and a simulated Hạ Long that begins with a crash on Bãi
-Cháy bridge. With CITYWATCH_KAFKA__BOOTSTRAP set it uses that Kafka, and simulates nothing unless --simulator asks for it."""
+Cháy bridge. With CITYWATCH_KAFKA__BOOTSTRAP set it uses that Kafka, and simulates nothing unless --simulator asks for it.
+
+With --real the broker is Apache Kafka and the store InfluxDB, as processes on ports of loopback that were free at the
+first start; their log and history are kept in the data folder and go on at the next. Prometheus watches, where it is
+installed. What is missing on this machine is said in one line, with the command that brings it."""
 
 _EXAMPLES = """\
   citywatch up
   citywatch up --no-simulator --port 8090
   citywatch up --seed 7 --start 2026-11-25T07:30
   citywatch up --for 60 --json --data /tmp/city
+  citywatch up --real
   citywatch replay my.csv --mapping my-feed.yaml --shift now     (in another terminal)"""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     teach(parser, _ABOUT, _EXAMPLES)
+    parser.add_argument(
+        "--real",
+        action="store_true",
+        help="with Apache Kafka and InfluxDB as processes, and Prometheus where it is installed; the folder keeps their data",
+    )
     parser.add_argument(
         "--for", dest="for_", type=float, metavar="SECONDS", help="stop by itself after this long"
     )
@@ -85,7 +96,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     simulate.options(parser)
     parser.add_argument("--json", action="store_true", help="end with one summary object on stdout")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, begins=True)
 
 
 @dataclass
@@ -125,6 +136,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     began, now = time.monotonic(), now_us()
     simulation = _simulation(args, settings, now)
     page = _page(args.port, settings.console) if args.console else None
+    real = _real(settings, page, stop) if args.real else None
     beside: dict[str, Words] = {}
     if simulation is not None:
         beside["simulator"] = simulation.words
@@ -133,16 +145,16 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.rules:
         beside["watch over the rules"] = lambda _code: ["rules", "watch", *args.rules]
     told = _size(settings.data.dir / simulate.TRUTH)
-    with World(settings, rules, clock="log", effective_from=now, stamp=now, beside=beside) as world:
-        where = world.running
-        kind = "embedded: its log ends with this process" if where.embedded else "yours"
-        tell(f"Kafka at {where.bootstrap} ({kind}), log {where.log_id}")
-        tell(f"store {store_name(settings)}; stop with Ctrl-C")
+    with World(
+        settings, rules, clock="log", effective_from=now, stamp=now, beside=beside, real=real
+    ) as world:
+        _say_where(world)
         _live(world, stop, None if args.for_ is None else began + args.for_)
         tell("stopping, when what is in the log is judged and stored")
         asyncio.run(_finish(world, SETTLE_S if stop.is_set() else SETTLE_ALONE_S))
         latency = page.latency() if page is not None else None
-    lines, found = asyncio.run(_kept(settings, world, now))
+        world.stop(list(world.parts))
+        lines, found = asyncio.run(_kept(world, now))
     exact = all(line.exact for line in lines.values())
     if args.json:
         print_json(
@@ -160,6 +172,33 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             }
         )
     return 0 if exact else 1
+
+
+def _real(settings: Settings, page: _Page | None, stop: threading.Event) -> Real:
+    """The servers of the data folder. Raises UsageError where others are named, MissingError where they are not here."""
+    for name, said in (("KAFKA__BOOTSTRAP", settings.kafka.bootstrap), ("INFLUX__URL", settings.influx.url)):
+        if said is not None:
+            raise UsageError(
+                f"--real brings its own Kafka and InfluxDB: unset CITYWATCH_{name}, or leave out --real"
+            )
+    return Real(
+        settings.data.dir, ROLES, None if page is None else f"{reachable(page.host)}:{page.port}", stop
+    )
+
+
+def _say_where(world: World) -> None:
+    """What runs where, in a few lines."""
+    where, real = world.running, world.real
+    if real is None:
+        kind = "embedded: its log ends with this process" if where.embedded else "yours"
+        tell(f"Kafka at {where.bootstrap} ({kind}), log {where.log_id}")
+        tell(f"store {store_name(world.settings)}; stop with Ctrl-C")
+        return
+    watched = f"Prometheus at {real.prometheus.url}" if real.prometheus else "no Prometheus on PATH"
+    tell(f"Kafka at {where.bootstrap}, log {where.log_id}; store {store_name(world.settings)}; {watched}")
+    tell(f"their data, and what they say, stay in {world.data}; stop with Ctrl-C")
+    if (old := world.settings.store_path).exists():
+        tell(f"{old} is the store of a city without --real, which is asked again when that runs")
 
 
 def _simulation(args: argparse.Namespace, settings: Settings, now: Micros) -> Simulation | None:
@@ -194,9 +233,9 @@ async def _finish(world: World, within_s: float) -> None:
             await settled(world.running.bootstrap, world.running.prefix)
 
 
-async def _kept(settings: Settings, world: World, since: Micros) -> tuple[dict[str, Line], dict[str, Any]]:
+async def _kept(world: World, since: Micros) -> tuple[dict[str, Line], dict[str, Any]]:
     """The account of all that is in the store, and what came of it in this run."""
-    store = open_store(settings, read_only=True)
+    store = open_store(world.settings, read_only=True)
     try:
         lines = await ledger(store)
         counted = await store.kept("ledger", where=[("log", world.running.log_id)])
@@ -252,8 +291,7 @@ class _Page:
 
     def latency(self) -> dict[str, Any] | None:
         """How long alarms took to the page, as the console counted it; None where it does not answer."""
-        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - not bound, asked
-        asked = HTTPConnection(here, self.port, timeout=2)
+        asked = HTTPConnection(reachable(self.host), self.port, timeout=2)
         try:
             asked.request("GET", "/api/latency")
             return dict(json.loads(asked.getresponse().read())["alarm"])

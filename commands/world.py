@@ -12,12 +12,13 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Protocol, Self
 
 from bus import clients, headers, topics
 from bus.embedded import EmbeddedBroker
+from commands.folder import Running, say_last
 from commands.output import tell
 from models import catalogue
 from models.base import micros
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from commands.real import Real
     from models.base import Micros
     from rules.spec import RuleSet
     from settings import Settings
@@ -53,28 +55,6 @@ class BrokenError(RuntimeError):
     """A worker cannot be kept alive."""
 
 
-@dataclass(frozen=True)
-class Running:
-    """What a running `up` tells other commands through its data folder."""
-
-    bootstrap: str
-    log_id: str
-    pid: int
-    embedded: bool
-    prefix: str = ""
-    clock: str = "log"  # writer: a replay's world, whose only clock is the replayer
-
-
-def running(data: Path) -> Running | None:
-    """What runs on this data folder now, or None."""
-    try:
-        found = Running(**json.loads((data / "up.json").read_text()))
-        os.kill(found.pid, 0)
-    except (OSError, ValueError, TypeError):
-        return None
-    return found
-
-
 class Words(Protocol):
     """The words of a command of ours that runs beside the workers, asked for whenever it is to be started.
 
@@ -91,8 +71,8 @@ def _called(name: str) -> str:
 class World:
     """The embedded broker (or a running Kafka, under a prefix or not), one worker of each role, and what is `beside` them.
 
-    A context manager: leaving it stops every process that it started. Raises BusyError, PermissionError,
-    UnreachableError, and BrokenError from `watch`.
+    With `real` it has servers of its own in the data folder. A context manager: leaving it stops every process that it
+    started. Raises BusyError, PermissionError, UnreachableError, what `real` raises, and BrokenError from `watch`.
     """
 
     def __init__(
@@ -106,11 +86,13 @@ class World:
         grace_s: float | None = None,
         prefix: str = "",
         beside: Mapping[str, Words] | None = None,
+        real: Real | None = None,
     ) -> None:
         self.settings, self.rules = settings, rules
         self.clock, self.effective_from, self.stamp = clock, effective_from, stamp
         self.grace_s, self.prefix = grace_s, prefix
         self.beside = beside or {}
+        self.real = real
         self.parts: dict[str, subprocess.Popen[bytes]] = {}
         self.restarts = 0
         self._began = False
@@ -148,6 +130,10 @@ class World:
             ) from None
         self._lock = lock  # from here on the folder is ours to clean up
         commands = {name: self._words(name, None) for name in (*ROLES, *self.beside)}
+        if self.real is not None:
+            self.settings = self.real.start(self.settings)
+        else:
+            say_last(self.data, real=False)
         bootstrap = self.settings.kafka.bootstrap
         if bootstrap is None and may_hold(self.settings):  # a Kafka's log goes on, and so do its alarms
             asyncio.run(close_ended(self.settings))
@@ -184,6 +170,9 @@ class World:
             for k, v in os.environ.items()
             if not k.startswith("CITYWATCH_KAFKA__") or k in KAFKA_SECURITY
         }
+        if self.real is not None:
+            environ = {k: v for k, v in environ.items() if not k.startswith("CITYWATCH_INFLUX__")}
+            environ |= self.real.environ()
         environ |= {
             "CITYWATCH_KAFKA__BOOTSTRAP": self.running.bootstrap,
             "CITYWATCH_KAFKA__LOG_ID": self.running.log_id,
@@ -213,6 +202,8 @@ class World:
         ended = [name for name, part in self.parts.items() if part.poll() is not None]
         for name in ended:
             self._again(name, self._forget(name))
+        if self.real is not None:
+            self.restarts += self.real.watch()
         return ended
 
     def _again(self, name: str, code: int) -> None:
@@ -262,6 +253,8 @@ class World:
         self.stop(list(self.parts))
         if self._broker is not None:
             self._broker.close()
+        if self.real is not None:
+            self.real.stop()
         over = self._broker is not None or self.clock == "writer"
         if self._began and over and may_hold(self.settings):
             asyncio.run(close_ended(self.settings))  # a replay's world, too, is over when nobody feeds it

@@ -68,7 +68,7 @@ class Influxd:
         return f"http://127.0.0.1:{self.port}"
 
     def prepare(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def command(self) -> list[str]:
         """What starts it. Raises InfluxMissingError."""
