@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -11,10 +12,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from bus.clients import EMBEDDED, MAX_RECORD_BYTES, UnreachableError, admin, name, producer, read_one, records
 from bus.headers import control_record, is_event
+from bus.security import explained
 from models import catalogue
 from rules.spec import ENGINE, RuleSet
 
@@ -24,18 +26,27 @@ if TYPE_CHECKING:
     from models.base import Micros
 
 _ACK_S = 30
+#: Who sets a record's time.
+STAMPED = "message.timestamp.type"
+#: What is read back whole, when a worker or a console starts, is cut into pieces so small that compaction comes to them: the
+#: broker never compacts the piece that it writes to, and with its own 1 GiB that may be all there is (docs/decisions).
+_COMPACTED = {
+    "segment.bytes": str(16 * 1024 * 1024),
+    "segment.ms": "600000",
+    "min.cleanable.dirty.ratio": "0.3",
+}
 #: On a set of rules: from when on, in microseconds. A publication that was cut short is finished with it.
 _EFFECTIVE_FROM = "citywatch_effective_from"
 
 #: In a replay's world the writer sets the stamps, years back or ahead, and nothing is forgotten by age.
 _REPLAY = {
-    "message.timestamp.type": "CreateTime",
+    STAMPED: "CreateTime",
     "message.timestamp.before.max.ms": str(2**63 - 1),
     "message.timestamp.after.max.ms": str(2**63 - 1),
     "retention.ms": "-1",
 }
 #: Among the living, the broker sets them: no producer's clock can skew what is derived from the log.
-_LIVE = {"message.timestamp.type": "LogAppendTime"}
+_LIVE = {STAMPED: "LogAppendTime"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +57,21 @@ class Wanted:
     partitions: int
     access: Literal["public", "restricted"]
     configs: Mapping[str, str]
+    replication: int = 1
+    clock: str | None = (
+        None  # who must set its records' time, where that is the time of what is derived from it
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What `apply` does about a topic; a `problem` it leaves to a person, since it would change what the log means."""
+    """What `apply` does about a topic.
+
+    A `problem` it leaves to a person, since it would change what the log means or lose some of it; a `note` is good to know.
+    """
 
     topic: str
-    action: Literal["create", "alter", "problem"]
+    action: Literal["create", "alter", "problem", "note"]
     detail: str
 
     def __str__(self) -> str:
@@ -83,44 +101,49 @@ def wanted(prefix: str = "", replication: int = 1) -> dict[str, Wanted]:
             **common,
             **clocked,
         }
-        found.append(Wanted(name(prefix, source.name), source.partitions, source.access, configs))
+        full = name(prefix, source.name)
+        found.append(Wanted(full, source.partitions, source.access, configs, replication, clocked[STAMPED]))
     for own in catalogue.PLATFORM:
         configs = {"cleanup.policy": own.cleanup, "retention.ms": str(own.retention_ms), **common}
         # The alarm plane, too, folds a log whose time is the record's stamp.
-        configs |= clocked if own.name == catalogue.ALARM_INPUT else {"message.timestamp.type": "CreateTime"}
+        folded = own.name == catalogue.ALARM_INPUT
+        configs |= clocked if folded else {STAMPED: "CreateTime"}
+        configs |= _COMPACTED if own.cleanup == "compact" else {}
         configs |= _REPLAY if prefix else {}
-        found.append(Wanted(name(prefix, own.name), own.partitions, own.access, configs))
+        clock = clocked[STAMPED] if folded else None
+        found.append(Wanted(name(prefix, own.name), own.partitions, own.access, configs, replication, clock))
     return {w.name: w for w in found}
 
 
-def plan(bootstrap: str, prefix: str = "", replication: int = 1) -> list[Change]:
-    """What differs between the catalogue and the broker, by topic; changes nothing."""
+def plan(bootstrap: str, prefix: str = "", replication: int = 1, *, deleting: bool = False) -> list[Change]:
+    """What differs between the catalogue and the broker, by topic; changes nothing. `deleting` as for `apply`."""
     with closing(admin(bootstrap)) as client:
-        return [change for change, _ in _differences(client, wanted(prefix, replication))]
+        found = _differences(client, prefix, wanted(prefix, replication), deleting=deleting)
+        return [change for change, _ in found]
 
 
-def apply(bootstrap: str, prefix: str = "", replication: int = 1) -> list[Change]:
+def apply(bootstrap: str, prefix: str = "", replication: int = 1, *, deleting: bool = False) -> list[Change]:
     """Create what is missing and put configurations right, and wait until the broker shows it.
 
-    Returns what was done, and the problems that remain. Partitions are never added: keys would move away from
-    their own history.
+    Returns what was done, the problems that remain, and what else there is to know. Partitions are never added: keys
+    would move away from their own history. What would have the broker delete records is done only if `deleting`.
     """
     want = wanted(prefix, replication)
     with closing(admin(bootstrap)) as client:
-        differences = _differences(client, want)
+        differences = _differences(client, prefix, want, deleting=deleting)
         try:
-            _create(client, [want[c.topic] for c, _ in differences if c.action == "create"], replication)
+            _create(client, [want[c.topic] for c, _ in differences if c.action == "create"])
             _alter(client, {c.topic: drift for c, drift in differences if c.action == "alter"})
-            _settle(client, want)
+            _settle(client, prefix, want)
         except KafkaError as error:
-            raise UnreachableError(f"{bootstrap} refused to change topics: {error}") from error
+            raise UnreachableError(f"{bootstrap} refused to change topics: {explained(error)}") from error
     return [change for change, _ in differences]
 
 
-def _settle(client: Any, want: Mapping[str, Wanted]) -> None:
+def _settle(client: Any, prefix: str, want: Mapping[str, Wanted]) -> None:
     """Wait until what was asked for is what is described: Kafka answers before it has done it."""
     deadline = time.monotonic() + _ACK_S
-    while late := [change for change, _ in _differences(client, want) if change.action != "problem"]:
+    while late := [c for c, _ in _differences(client, prefix, want) if c.action in ("create", "alter")]:
         if time.monotonic() > deadline:
             raise UnreachableError(
                 f"after {_ACK_S} s the broker has not yet done: {'; '.join(map(str, late))}"
@@ -128,37 +151,98 @@ def _settle(client: Any, want: Mapping[str, Wanted]) -> None:
         time.sleep(0.1)
 
 
-def _differences(client: Any, want: Mapping[str, Wanted]) -> list[tuple[Change, dict[str, str]]]:
-    """Each change with the configuration entries it sets."""
+#: A change of a topic, with the entries of its configuration that it sets.
+_Difference = tuple[Change, dict[str, str]]
+
+
+def _differences(
+    client: Any, prefix: str, want: Mapping[str, Wanted], *, deleting: bool = False
+) -> list[_Difference]:
+    """All that differs, by topic; of one topic first what can be put right."""
     embedded = client.describe_cluster()["cluster_id"].startswith(EMBEDDED)
-    there = sorted(
-        want.keys() & set(client.list_topics())
-    )  # asked by name, the embedded broker would create it
-    counts = {t["name"]: len(t["partitions"]) for t in client.describe_topics(there)} if there else {}
+    listed = set(client.list_topics())  # asked by name, the embedded broker would create it
+    there = sorted(want.keys() & listed)
+    seen = {t["name"]: t["partitions"] for t in client.describe_topics(there)} if there else {}
     # The embedded broker keeps no configuration; its topics are made when it starts.
     configs = {} if embedded or not there else _configs(client, there)
-    found: list[tuple[Change, dict[str, str]]] = []
+    found: list[_Difference] = []
     for topic, w in want.items():
-        drift = {k: v for k, v in w.configs.items() if topic in configs and configs[topic].get(k) != v}
-        if topic not in counts and embedded:
+        if topic in seen:
+            replicas = min(len(partition["replica_nodes"]) for partition in seen[topic])
+            found += _drifted(w, configs.get(topic, {}), replicas, deleting=deleting)
+            found += _shaped(w, len(seen[topic]), replicas, embedded=embedded)
+        elif embedded:
             found.append(
                 (Change(topic, "problem", "the embedded broker makes topics only when it starts"), {})
             )
-        elif topic not in counts:
+        else:
             found.append((Change(topic, "create", f"{w.partitions} partitions, {_said(w.configs)}"), {}))
-        elif counts[topic] != w.partitions:
-            found.append((Change(topic, "problem", _count_problem(topic, counts[topic], w.partitions)), {}))
-        elif drift:
-            detail = ", ".join(f"{k} {configs[topic].get(k)} -> {v}" for k, v in drift.items())
-            found.append((Change(topic, "alter", detail), drift))
+    ours = re.compile(re.escape(prefix) + r"city\.[a-z0-9_.]+\.v[0-9]+")
+    strange = sorted(topic for topic in listed - want.keys() if ours.fullmatch(topic))
+    return found + [(Change(topic, "note", _STRANGE), {}) for topic in strange]
+
+
+_STRANGE = "the catalogue of this version has no such topic: nobody reads it, and it is left alone"
+
+
+def _drifted(want: Wanted, have: Mapping[str, str], replicas: int, *, deleting: bool) -> list[_Difference]:
+    """What differs in a topic's configuration; what would have the broker delete records is a problem."""
+    drift = {k: v for k, v in want.configs.items() if have and have.get(k) != v}
+    if int(drift.get("min.insync.replicas", 0)) > replicas:
+        del drift["min.insync.replicas"]  # nobody could write: first it needs the replicas
+    loses = set() if deleting else {k for k in drift if _deletes(k, have, want.configs)}
+    safe = {k: v for k, v in drift.items() if k not in loses}
+    found: list[_Difference] = []
+    if safe:
+        said = _moved(have, safe)
+        if safe.get(STAMPED) == "LogAppendTime":
+            said += "; what is in it keeps the times that producers gave it, see docs/operations.md"
+        found.append((Change(want.name, "alter", said), safe))
+    if loses:
+        said = f"{_moved(have, {k: drift[k] for k in sorted(loses)})} has the broker delete records: --allow-deleting does it"
+        found.append((Change(want.name, "problem", said), {}))
     return found
+
+
+def _moved(have: Mapping[str, str], drift: Mapping[str, str]) -> str:
+    return ", ".join(f"{k} {have.get(k)} -> {v}" for k, v in drift.items())
+
+
+def _deletes(key: str, have: Mapping[str, str], want: Mapping[str, str]) -> bool:
+    """Whether the broker would delete records by a change that it keeps without it."""
+    if key == "cleanup.policy":
+        return want[key] != "delete" or want["retention.ms"] != "-1"
+    if key == "retention.ms":
+        before, after = int(have[key]), int(want[key])
+        return after >= 0 and (before < 0 or after < before)
+    return False
+
+
+def _shaped(want: Wanted, partitions: int, replicas: int, *, embedded: bool) -> list[_Difference]:
+    """What differs in a topic's partitions and their replicas: neither is ours to change."""
+    found = []
+    if partitions != want.partitions:
+        found.append(Change(want.name, "problem", count_problem(want.name, partitions, want.partitions)))
+    if replicas < want.replication and not embedded:
+        found.append(Change(want.name, "problem", _REPLICAS.format(replicas, want.replication)))
+    elif replicas > want.replication and not embedded:
+        said = f"has {replicas} replicas, CITYWATCH_KAFKA__REPLICATION says {want.replication}"
+        found.append(Change(want.name, "note", said))
+    return [(change, {}) for change in found]
+
+
+_REPLICAS = (
+    "has {} replicas, CITYWATCH_KAFKA__REPLICATION says {}; apply moves no data between brokers: "
+    "give it more with kafka-reassign-partitions, then apply again"
+)
 
 
 def _said(configs: Mapping[str, str]) -> str:
     return ", ".join(f"{k}={v}" for k, v in configs.items())
 
 
-def _count_problem(topic: str, have: int, want: int) -> str:
+def count_problem(topic: str, have: int, want: int) -> str:
+    """What is wrong with a topic of another number of partitions than the catalogue's, and what would be right."""
     return (
         f"has {have} partitions, the catalogue says {want}; the count is fixed for a version of a topic: "
         f"make a new version of {topic}, or say {have} in its model"
@@ -171,14 +255,29 @@ def _configs(client: Any, topics: list[str]) -> dict[str, dict[str, str]]:
     return {topic: {k: entry["value"] for k, entry in found[topic].items()} for topic in topics}
 
 
-def _create(client: Any, topics: list[Wanted], replication: int) -> None:
+def stamps(bootstrap: str, names: Sequence[str]) -> dict[str, str]:
+    """Who sets the time of records, for the topics whose configuration may be read; the embedded broker has none."""
+    asked = [ConfigResource(ConfigResourceType.TOPIC, topic, [STAMPED]) for topic in names]
+    with closing(admin(bootstrap)) as client:
+        try:
+            if not asked or client.describe_cluster()["cluster_id"].startswith(EMBEDDED):
+                return {}
+            found = client.describe_configs(asked, config_filter="all")["topic"]
+        except TopicAuthorizationFailedError:
+            return {}
+        except KafkaError as error:
+            raise UnreachableError(f"{bootstrap} does not tell configurations: {error!r}") from error
+    return {topic: entries[STAMPED]["value"] for topic, entries in found.items() if STAMPED in entries}
+
+
+def _create(client: Any, topics: list[Wanted]) -> None:
     if not topics:
         return
     client.create_topics(
         {
             w.name: {
                 "num_partitions": w.partitions,
-                "replication_factor": replication,
+                "replication_factor": w.replication,
                 "configs": dict(w.configs),
             }
             for w in topics
@@ -297,12 +396,33 @@ async def fetch_rules(bootstrap: str, prefix: str, version: int) -> bytes:
     return bytes(record.value)
 
 
+class EngineError(ValueError):
+    """A set of rules was written for a greater engine than this citywatch has: only an upgrade helps."""
+
+
 async def rules_of(bootstrap: str, prefix: str, version: int) -> RuleSet:
-    """A version of the rules. Raises LookupError if there is none, ValueError if this citywatch cannot read it."""
+    """A version of the rules.
+
+    Raises LookupError if there is none, UnreachableError, EngineError if it is for a citywatch to come, and ValueError if it
+    is no set at all.
+    """
     value = await fetch_rules(bootstrap, prefix, version)
     try:
         return RuleSet.parse(value)
     except ValueError as error:
-        raise ValueError(
-            f"rules version {version} cannot be read by this citywatch (engine {ENGINE}); run one that can: {error}"
-        ) from error
+        engine = _engine_of(value)
+        if engine > ENGINE:
+            raise EngineError(
+                f"rules version {version} cannot be read: it is for engine {engine}, this citywatch has engine {ENGINE}; "
+                "upgrade this worker"
+            ) from error
+        raise ValueError(f"rules version {version} is no set of rules: {error}") from error
+
+
+def _engine_of(value: bytes) -> int:
+    """The engine that a set names, readable or not; 0 if it is none."""
+    try:
+        engine = json.loads(value)["engine"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return 0
+    return engine if type(engine) is int else 0

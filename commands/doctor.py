@@ -220,6 +220,7 @@ def _topics(settings: Settings) -> Check:
 
     try:
         changes = topics.plan(place.bootstrap, place.prefix, settings.kafka.replication)
+        changes = [change for change in changes if change.action != "note"]
         latest = None if changes else topics.latest_rules(place.bootstrap, place.prefix)
     except (clients.UnreachableError, KafkaError) as error:
         return Check("topics", "out of reach", str(error), "see the broker")

@@ -25,13 +25,16 @@ Print the catalogue. Needs no broker.
 L is how long after it was observed an event may arrive and still be judged; later ones are stored as late."""
 
 PLAN = """\
-Print what differs between the catalogue and the broker; change nothing.
+Print what differs between the catalogue and the broker; change nothing: partitions, replicas, retention, who sets the
+time of records, compaction, sizes, and topics of the city that the catalogue does not have.
 Exit code 1 when there is a problem that `apply` would leave to a person."""
 
 APPLY = """\
 Create the topics that are missing, put configurations right, and put the rules in force.
-May be run again at any time: what is right already is left alone. Partitions are never added, since keys would move
-away from their own history: that is told as a problem (exit code 1), and then the rules are left as they are."""
+May be run again at any time: what is right already is left alone, and what the catalogue says nothing of stays as
+somebody set it. No topic is deleted. Partitions are never added, since keys would move away from their own history, and
+what would have the broker delete records (shorter retention, another way of cleaning up) is not done unless asked for:
+these are told as problems (exit code 1), and then the rules are left as they are."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +45,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     where = parts(parser)
     option_json(part(where, "list", LIST, show, "  citywatch topics list"))
-    option_json(part(where, "plan", PLAN, plan, "  citywatch topics plan"))
+    planned = part(where, "plan", PLAN, plan, "  citywatch topics plan")
+    option_json(planned)
     applied = part(
         where, "apply", APPLY, apply, "  citywatch topics apply\n  citywatch topics apply --rules my/*.yaml"
     )
@@ -54,6 +58,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="put these in force, and not the ones that are shipped",
     )
     option_json(applied)
+    for one in (planned, applied):
+        one.add_argument(
+            "--allow-deleting",
+            action="store_true",
+            help="also do what has the broker delete records: shorter retention, another cleanup.policy",
+        )
 
 
 def show(args: argparse.Namespace, _: Settings) -> int:
@@ -99,7 +109,9 @@ def plan(args: argparse.Namespace, settings: Settings) -> int:
     from bus import topics  # noqa: PLC0415 - `list` needs no Kafka client
 
     place = broker(settings)
-    changes = topics.plan(place.bootstrap, place.prefix, settings.kafka.replication)
+    changes = topics.plan(
+        place.bootstrap, place.prefix, settings.kafka.replication, deleting=args.allow_deleting
+    )
     return _told(changes, as_json=args.json)
 
 
@@ -112,7 +124,9 @@ def apply(args: argparse.Namespace, settings: Settings) -> int:
     rules = publish.read(args.rules) if args.rules else load.default()
     place = broker(settings)
     publish.may_publish(place)
-    changes = topics.apply(place.bootstrap, place.prefix, settings.kafka.replication)
+    changes = topics.apply(
+        place.bootstrap, place.prefix, settings.kafka.replication, deleting=args.allow_deleting
+    )
     code = _told(changes, as_json=args.json)
     if code:
         tell("the rules are left as they are until the topics are right")
@@ -129,6 +143,6 @@ def _told(changes: list[Any], *, as_json: bool) -> int:
         print_json([{"topic": c.topic, "action": c.action, "detail": c.detail} for c in changes])
     for change in [] if as_json else changes:
         print(change)
-    if not changes:
+    if all(change.action == "note" for change in changes):
         tell("the broker has every topic as it should be")
     return 1 if any(change.action == "problem" for change in changes) else 0

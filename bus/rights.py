@@ -1,0 +1,86 @@
+"""What each role must be let do on the broker, and nothing more: the one table of rights."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from bus.clients import name
+from models import catalogue
+
+Role = Literal["judge", "store", "alarms", "ledger", "console", "source", "admin", "subscriber"]
+
+#: Each with what it is. A worker, a console and a feeder are a user each, so that one that is taken over can do little.
+ROLES: dict[Role, str] = {
+    "judge": "citywatch worker --role judge",
+    "store": "citywatch worker --role store",
+    "alarms": "citywatch worker --role alarms",
+    "ledger": "citywatch ledger, doctor, explain and tail: looks at everything, changes nothing",
+    "console": "citywatch console, and citywatch alarms ack",
+    "source": "citywatch simulate, gateway and rejected redrive, and every adapter of a city's system",
+    "admin": "citywatch topics apply, citywatch rules apply",
+    "subscriber": "another team's service: public topics alone, and a group whose name begins with subscriber-",
+}
+
+
+class Right(NamedTuple):
+    """Operations as Kafka names them; a name that ends with * is the beginning of names."""
+
+    role: Role
+    kind: Literal["topic", "group"]
+    name: str
+    operations: tuple[str, ...]
+
+
+READ, WRITE, DESCRIBE = ("Read",), ("Write",), ("Describe",)
+BOTH = ("Read", "Write")
+#: Every topic and every group of ours, whatever may be added.
+CITY, GROUPS = "city.*", "citywatch-*"
+
+
+def rights(prefix: str = "") -> list[Right]:
+    """All of them, by role, as named in the world of `prefix`. A right to read or write includes that to describe."""
+    sources = [topic.name for topic in catalogue.topics().values()]
+    public = [
+        topic.name
+        for topic in (*catalogue.topics().values(), *catalogue.PLATFORM)
+        if topic.access == "public"
+    ]
+    kept = [catalogue.ALARM_EVENT, catalogue.ALARM_STATE, catalogue.LEDGER]
+    table: list[tuple[Role, Literal["topic", "group"], list[str], tuple[str, ...]]] = [
+        (
+            "judge",
+            "topic",
+            sources,
+            BOTH,
+        ),  # it writes the empty records by which time goes on where nothing comes
+        ("judge", "topic", [catalogue.RULES], READ),
+        ("judge", "topic", [catalogue.JUDGE_STATE], BOTH),
+        ("judge", "topic", [catalogue.ALARM_INPUT, catalogue.LEDGER], WRITE),
+        ("judge", "group", ["citywatch-judge"], READ),
+        ("store", "topic", [*sources, *kept], READ),
+        ("store", "topic", [catalogue.REJECTED], BOTH),
+        ("store", "group", ["citywatch-store"], READ),
+        ("alarms", "topic", [catalogue.ALARM_INPUT, catalogue.ALARMS_STATE], BOTH),
+        ("alarms", "topic", [catalogue.RULES], READ),
+        ("alarms", "topic", [catalogue.ALARM_EVENT, catalogue.ALARM_STATE, catalogue.REJECTED], WRITE),
+        ("alarms", "group", ["citywatch-alarms"], READ),
+        ("ledger", "topic", [CITY], ("Read", "DescribeConfigs")),
+        ("ledger", "group", [GROUPS], DESCRIBE),
+        ("console", "topic", [CITY], DESCRIBE),
+        ("console", "topic", [*sources, catalogue.RULES, catalogue.ALARM_EVENT, catalogue.ALARM_STATE], READ),
+        ("console", "topic", [catalogue.ALARM_INPUT], WRITE),
+        ("console", "group", [GROUPS], DESCRIBE),
+        ("source", "topic", [CITY], DESCRIBE),
+        ("source", "topic", [*sources, catalogue.REJECTED], WRITE),
+        ("source", "group", [GROUPS], DESCRIBE),
+        ("admin", "topic", [CITY], ("Create", "DescribeConfigs", "AlterConfigs")),
+        ("admin", "topic", [*sources, catalogue.ALARM_INPUT], WRITE),  # from when on rules are in force
+        ("admin", "topic", [catalogue.RULES], BOTH),
+        ("subscriber", "topic", public, READ),
+        ("subscriber", "group", ["subscriber-*"], READ),
+    ]
+    return [
+        Right(role, kind, one if one.startswith("subscriber-") else name(prefix, one), operations)
+        for role, kind, names, operations in table
+        for one in names
+    ]
