@@ -217,7 +217,9 @@ class Fold:
 
     @property
     def whole_from(self) -> int:
-        """The first minute of which all records were seen. An event may be so much ahead of its record; a log has a
+        """The first minute of which all records were seen.
+
+        An event may be so much ahead of its record; a log has a
         beginning, and nobody speaks before it of what comes after.
         """
         if self._first is None:

@@ -42,7 +42,7 @@ TRUTH = "truth.jsonl"
 
 #: How long a city that runs may take until its workers read; then it is fed as it is.
 READY_S = 20.0
-GROUPS = ("judge", "store")
+GROUPS = ("judge", "store", "ledger")
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,10 @@
-"""`citywatch worker`: one of the three apps, or all of them as processes of their own."""
+"""`citywatch worker`: one of the roles, or all of them as processes of their own."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
 import subprocess
 import sys
 import time
@@ -15,8 +18,10 @@ if TYPE_CHECKING:
 
     from settings import Settings
 
+LEDGER = "ledger"
+
 _ABOUT = """\
-Run one of the three Faust apps, or a process of each, against the Kafka in CITYWATCH_KAFKA__BOOTSTRAP.
+Run one role, or a process of each, against the Kafka in CITYWATCH_KAFKA__BOOTSTRAP.
 
 This is what a service manager runs on a server; on one machine `citywatch up` does it for you."""
 
@@ -29,9 +34,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     teach(parser, _ABOUT, _EXAMPLES)
     parser.add_argument(
         "--role",
-        choices=("judge", "store", "alarms", "all"),
+        choices=("judge", "store", "alarms", LEDGER, "all"),
         default="all",
-        help="judge: events to signals; store: events to the time-series store; alarms: signals to alarms",
+        help="judge: events to signals; store: events to the time-series store; alarms: signals to alarms; "
+        "ledger: whether anything is lost or doubled",
     )
     option_tied(parser)
     parser.set_defaults(run=run)
@@ -42,10 +48,40 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
     logs.set_up_logging(settings)
     tie(args)
+    if args.role == LEDGER:
+        return _ledger(settings)
     if args.role != "all":
         launch.run(args.role, settings)
         return 0
-    return _all(list(launch.ROLES))
+    return _all([*launch.ROLES, LEDGER])
+
+
+def _ledger(settings: Settings) -> int:
+    """The one role that is no Faust app: it shares as little as it can with what it checks. Until SIGTERM or Ctrl-C."""
+    from audit.worker import Worker  # noqa: PLC0415 - Kafka's clients take half a second to import
+    from bus import clients  # noqa: PLC0415
+    from streams import health, launch  # noqa: PLC0415
+    from streams.metrics import STARTED  # noqa: PLC0415
+
+    bootstrap = settings.kafka.bootstrap
+    if bootstrap is None:
+        raise LookupError("a worker needs a broker: set CITYWATCH_KAFKA__BOOTSTRAP, or run `citywatch up`")
+    log_id = settings.kafka.log_id or clients.log_id(bootstrap)
+
+    async def work() -> None:
+        worker, loop = Worker(settings, bootstrap, log_id), asyncio.get_running_loop()
+        if settings.metrics.port:
+            STARTED.labels(LEDGER).set_to_current_time()
+            port = settings.metrics.port + len(launch.ROLES)
+            health.serve(settings.metrics.host, port, health.Watch(loop, worker.unready))
+        working = asyncio.ensure_future(worker.run())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, working.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await working
+
+    asyncio.run(work())
+    return 0
 
 
 def _all(roles: list[str]) -> int:

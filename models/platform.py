@@ -25,6 +25,8 @@ class PlatformEvent(Event):
     kind: Literal[
         "rules_refused",  # a file of rules was changed and is wrong: the old set stays in force
         "rules_loaded",  # the files are good (again), and in force
+        "ledger_missing",  # the store has less, or more, than the log says
+        "ledger_whole",  # and now it has it all again
     ]
     detail: str | None = Field(
         default=None, max_length=2000, description="what an engineer needs to put it right; names nobody"

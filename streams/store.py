@@ -222,10 +222,19 @@ def _kept_reject(value: bytes, stamp_ms: int) -> Record:
 
 
 def _ledger(record: Any) -> Record:
+    """The last that the topic says of a partition is what holds, so its place there is the position a store minds."""
     body = json.loads(record.value)
+    id_ = f"{body['log']}/{body['topic']}/{body['partition']}"
     return Record(
-        "ledger", f"{body['log']}/{body['topic']}/{body['partition']}", record.timestamp * 1000, body
+        "ledger",
+        id_,
+        record.timestamp * 1000,
+        body | {"upto": body["position"], "position": _ACCOUNTS + record.offset},
     )
+
+
+#: Beyond every position of an account that was kept when the source's offset was its position.
+_ACCOUNTS = 1 << 40
 
 
 _KEPT: dict[str, Kept] = {
