@@ -71,6 +71,7 @@ check-imports: $(STAMP)
 	$(BIN)/lint-imports
 check-contracts: $(STAMP)
 	$(BIN)/citywatch schemas check
+	$(BIN)/citywatch dashboards check
 check-rules: $(STAMP)
 	$(BIN)/citywatch rules lint
 check-rule-tests: $(STAMP)
@@ -82,8 +83,9 @@ bench: $(STAMP) ## events/s of judging and storing beside the same jobs on bare 
 prove: $(STAMP) ## 2,000 drawn episodes of every kind of rule against the oracle, cut anywhere, in any order (goes on where it was stopped)
 	$(BIN)/python -m bench.prove $(ARGS)
 
-generate: $(STAMP) ## write docs/schemas and docs/asyncapi.yaml from the models
+generate: $(STAMP) ## write docs/schemas, docs/asyncapi.yaml and docker/grafana/dashboards from the models
 	$(BIN)/citywatch schemas write
+	$(BIN)/citywatch dashboards write
 
 clean: ## remove caches and builds (.venv stays, and var/ with your data)
 	rm -rf $(WEB)/build $(WEB)/dist $(WEB)/node_modules

@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "topics": ("commands.topics", "the topics: list them, compare with the broker, put it right"),
     "schemas": ("commands.schemas", "the contracts for subscribers: write them, check them"),
+    "dashboards": ("commands.dashboards", "Grafana's pages: write them, check them"),
     "console": ("commands.console", "the operations centre's page and its API"),
     "worker": ("commands.worker", "one worker, or one of each role: what a service manager runs"),
     "doctor": ("commands.doctor", "look at every part, say what is wrong and what to do"),
@@ -48,6 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 #: configuration; 3: a part cannot be reached. An error that is not here is a fault of ours, and shows where it is.
 CODES: dict[str, int] = {
     "commands.output.UsageError": 2,
+    "bus.topics.EngineError": 2,
     "settings.SettingsError": 2,
     "rules.load.RulesError": 2,
     "sources.mapping_grammar.MappingError": 2,
