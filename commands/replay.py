@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from settings import Settings
     from sources.mapping import Mapping
 
-GROUPS = ("judge", "store")
+GROUPS = ("judge", "store", "ledger")
 
 _ABOUT = """\
 Feed recorded input as if it arrived again, at its own times, judge and store it, and account for every event.
@@ -167,9 +167,9 @@ async def _own(
 
 def _readers(prefix: str) -> dict[str, list[str]]:
     """The groups that must have read what a replay sends."""
-    both = [f"{prefix}citywatch-{role}" for role in GROUPS]
-    found = {clients.name(prefix, t): both for t in catalogue.topics()}
-    found[clients.name(prefix, catalogue.REJECTED)] = [f"{prefix}citywatch-store"]
+    all_ = [f"{prefix}citywatch-{role}" for role in GROUPS]
+    found = {clients.name(prefix, t): all_ for t in catalogue.topics()}
+    found[clients.name(prefix, catalogue.REJECTED)] = all_[1:]  # the judge does not read it
     return found
 
 

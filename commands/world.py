@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rules.spec import RuleSet
     from settings import Settings
 
-ROLES = ("judge", "store", "alarms")
+ROLES = ("judge", "store", "alarms", "ledger")
 
 #: A worker's exit code for what no restart cures: bad configuration, a taken port.
 WRONG_USE = 2
@@ -297,7 +297,7 @@ async def settled(bootstrap: str, prefix: str, over: Micros | None = None) -> No
                 await asyncio.sleep(0.2)
         return ends
 
-    await read(list(catalogue.topics()), "judge", "store")
+    await read(list(catalogue.topics()), "judge", "store", "ledger")
     if over is not None:
         await asyncio.to_thread(_clock, bootstrap, clients.name(prefix, catalogue.ALARM_INPUT), over)
     # What the rules over signals conclude is appended to the log they read.
