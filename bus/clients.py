@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -16,6 +17,7 @@ from aiokafka.errors import (
     GroupLoadInProgressError,
     NotCoordinatorForGroupError,
     OffsetOutOfRangeError,
+    UnknownTopicOrPartitionError,
 )
 from aiokafka.errors import KafkaError as AioKafkaError
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -33,6 +35,8 @@ from models.keys import partition_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
+log = logging.getLogger("citywatch")
+
 #: (topic, partition): a plain pair, because each client has a class of its own for it.
 Partition = tuple[str, int]
 
@@ -48,6 +52,9 @@ BOOTSTRAP_MS = 10_000
 
 #: And how long it takes to find out why it did not.
 _WHY_MS = 5_000
+
+#: What an asyncio producer holds waits so long for a broker that is away: longer than anybody would let it be.
+PATIENCE_S = 30 * 86_400.0
 
 #: The largest record we produce; brokers allow it by `max.message.bytes` (see topics).
 MAX_RECORD_BYTES = 2 * 1024 * 1024
@@ -122,12 +129,31 @@ async def _why_not(bootstrap: str) -> str | None:
     return None
 
 
-def aio_producer(bootstrap: str, **options: Any) -> AIOKafkaProducer:
+class Patient(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka has no types
+    """Waits for a broker that is away, however long; aiokafka's own gives up after 40 s.
+
+    What is given up leaves a gap in an idempotent producer's numbers: its worker would have to end, and who starts again
+    waits until its own old session is over. Who cannot wait says so (`asyncio.timeout`) and takes another producer.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._message_accumulator._batch_ttl = PATIENCE_S  # noqa: SLF001 - no public way
+        self._request_timeout_ms = PATIENCE_S * 1000
+
+    async def send(self, topic: str, *args: Any, **options: Any) -> Any:
+        while True:
+            try:
+                return await super().send(topic, *args, **options)
+            except UnknownTopicOrPartitionError:  # nobody has told of the topic for 40 s; nothing is sent yet
+                log.warning("no broker tells of %s, waiting for one that does", topic)
+
+
+def aio_producer(bootstrap: str, *, patient: bool = True, **options: Any) -> AIOKafkaProducer:
     """An asyncio producer, acks=all and idempotent, not yet started. For signals, snapshots, clock records."""
     settings: dict[str, Any] = {"max_batch_size": 256 * 1024, "max_request_size": MAX_RECORD_BYTES, **options}
-    return AIOKafkaProducer(
-        bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, **secured(), **settings
-    )
+    client = Patient if patient else AIOKafkaProducer
+    return client(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, **secured(), **settings)
 
 
 def aio_consumer(bootstrap: str, group: str | None = None, **options: Any) -> AIOKafkaConsumer:
@@ -289,15 +315,20 @@ async def _started(client: Any, bootstrap: str) -> AsyncIterator[Any]:
 
 
 async def read_one(bootstrap: str, topic: str, partition: int, offset: int, wait_s: float = 10) -> Any:
-    """The record at an offset. Raises LookupError if the broker has none there."""
+    """The record at an offset. Raises LookupError if the broker has none there, UnreachableError if it does not say."""
     async with _started(aio_consumer(bootstrap), bootstrap) as reader:
         place = AioTopicPartition(topic, partition)
         reader.assign([place])
-        reader.seek(place, offset)
+        record = None
         try:
-            record = await asyncio.wait_for(reader.getone(), wait_s)
-        except (TimeoutError, OffsetOutOfRangeError):
-            record = None
+            async with asyncio.timeout(wait_s):
+                if offset < (await reader.end_offsets([place]))[place]:
+                    reader.seek(place, offset)
+                    record = await reader.getone()
+        except OffsetOutOfRangeError:
+            pass
+        except (TimeoutError, AioKafkaError) as error:
+            _unreachable(bootstrap, error)
     if record is None or record.offset != offset:
         raise LookupError(f"{topic}/{partition} has no record at offset {offset}")
     return record
@@ -326,7 +357,7 @@ class Feeder:
         self._next: dict[Partition, int] = {}
 
     async def __aenter__(self) -> Self:
-        self._producer = aio_producer(self._bootstrap, max_batch_size=self._BATCH_BYTES)
+        self._producer = aio_producer(self._bootstrap, patient=False, max_batch_size=self._BATCH_BYTES)
         self._running = _started(self._producer, self._bootstrap)
         await self._running.__aenter__()
         return self

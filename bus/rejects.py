@@ -17,6 +17,8 @@ _NAMESPACE = uuid.UUID("8e1c5c0a-7b0b-5d3c-9a55-1f0f6f2f6a11")
 
 #: A record on a topic is at most 2 MiB; base64 of more than this would not fit beside its own frame.
 KEEP_BYTES = 1024 * 1024
+#: Of a key; none of ours has a thousand.
+KEEP_KEY = 16 * 1024
 
 
 def reject(log_id: str, topic: str, record: Any, reason: Reason, detail: str) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def reject(log_id: str, topic: str, record: Any, reason: Reason, detail: str) ->
         "partition": record.partition,
         "offset": record.offset,
         "log": log_id,
-        "key": None if record.key is None else base64.b64encode(record.key).decode(),
+        "key": None if record.key is None else base64.b64encode(record.key[:KEEP_KEY]).decode(),
         "stamp_ms": record.timestamp,
         "bytes": base64.b64encode(raw[:KEEP_BYTES]).decode(),
         "length": len(raw),

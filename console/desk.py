@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, get_args
 
 from bus.latency import Hop
+from bus.logtime import LogTime
 from console import hub, shapes, wire
 from console.alarms import Alarms, Known
 from console.sensors import Sensors
@@ -54,16 +55,25 @@ class Desk:
         self._by_id: dict[str, AnyRule] = {}
         self._shown: dict[str, wire.Rule] = {}
         self._newest: Micros = 0
+        self._time, self._stamped = LogTime(), not settings.kafka.embedded
 
     # --- time ---------------------------------------------------------------------------------------------------
 
     def now(self) -> Micros:
-        """The time by which the city is looked at: in a replay's world that of its newest record."""
-        return self._newest if self.clock == "writer" else time.time_ns() // 1000
+        """The time by which the city is looked at: the log's, so that a wrong clock here makes nobody blind, or seen."""
+        if self.clock == "writer":
+            return self._newest
+        return self._time.now() or time.time_ns() // 1000
 
     def passed(self, stamp: Micros) -> None:
         """A record has this stamp."""
         self._newest = max(self._newest, stamp)
+
+    def appended(self, stamp: Micros) -> None:
+        """A record with this stamp has just come on a source topic, where the broker sets it (the embedded one does not)."""
+        self.passed(stamp)
+        if self._stamped:
+            self._time.see(stamp)
 
     # --- in -----------------------------------------------------------------------------------------------------
 
@@ -157,7 +167,7 @@ class Desk:
         return shapes.city(self.alarms.log_id or "", self.clock, self.version, self.rules)
 
     def health(self) -> wire.Health:
-        feeds, per_second = self.sensors.feeds(time.time_ns() // 1000)
+        feeds, per_second = self.sensors.feeds(time.monotonic_ns() // 1000)
         parts = tuple(self.parts.values())
         return wire.Health(
             now=moment(self.now()),

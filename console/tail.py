@@ -213,5 +213,5 @@ class Tail:
             found = decode(event, record.value, stamp, record.key)
             if not isinstance(found, Rejection):  # the judge counts what is none
                 self.desk.sensors.hear(topic, event.topic.key_of(found), said(found, stamp))
-        self.desk.passed(records[-1].timestamp * 1000)
+        self.desk.appended(records[-1].timestamp * 1000)
         self.desk.sensors.count(topic, events)

@@ -7,20 +7,21 @@ signals make of a record is appended to the same log, and acknowledged before th
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from bus import clients, headers, topics
+from bus import clients, headers
 from bus.latency import Hop
+from bus.logtime import LogTime
 from bus.rejects import reject
 from models import catalogue
 from models.alarm import COMMAND_TYPE, MARK_TYPE, SIGNAL_TYPE, AlarmEvent, Command, Mark, Signal
 from models.base import micros
 from rules.defined import WideProgram, compile_wide
 from rules.lifecycle import Plane
-from rules.wide import Control
+from rules.wide import Control, FormatError
+from streams import sets
 from streams.checkpoint import Checkpoints, Held, Machine
 from streams.consumer import ChunkApp
 from streams.metrics import ALARM_EVENTS, GAPS, REJECTED, SIGNALS, log
@@ -49,6 +50,7 @@ class AlarmsWork:
         self.app, self.bootstrap, self.log_id = app, bootstrap, log_id
         self.prefix = settings.kafka.prefix
         self._told = Hop("alarm", settings)
+        self._time = LogTime()
         self.input = clients.name(self.prefix, catalogue.ALARM_INPUT)
         self.event = clients.name(self.prefix, catalogue.ALARM_EVENT)
         self.state = clients.name(self.prefix, catalogue.ALARM_STATE)
@@ -68,10 +70,12 @@ class AlarmsWork:
 
     # --- rules --------------------------------------------------------------------------------------------------
 
-    async def program(self, version: int) -> WideProgram:
-        """The rules over signals of a version, fetched from the log when first needed."""
+    async def program(self, version: int) -> WideProgram | None:
+        """The rules over signals of a version, fetched from the log when first needed; None: there are none."""
         if version not in self.programs:
-            found = await topics.rules_of(self.bootstrap, self.prefix, version)
+            found = await sets.rules_of(self.bootstrap, self.prefix, version)
+            if found is None:
+                return None
             self.programs[version] = compile_wide(found, version)
             log.info("rules version %d: %d rules over signals", version, len(found.wide))
         return self.programs[version]
@@ -79,7 +83,10 @@ class AlarmsWork:
     async def _prepare(self, _tp: TP, machine: Machine, blobs: dict[int, bytes]) -> None:
         plane: Any = machine
         for version in {v for n, blob in blobs.items() for v in plane.versions(n, blob)}:
-            plane.wide.programs[version] = await self.program(version)
+            program = await self.program(version)
+            if program is None:
+                raise FormatError(f"it needs rules version {version}, which are no more")
+            plane.wide.programs[version] = program
 
     async def _controls(self, records: list[Any]) -> dict[int, Control]:
         """The control records of a chunk, by offset."""
@@ -91,7 +98,9 @@ class AlarmsWork:
                     log.error("%s at %d is no control record of ours: passed by", self.input, record.offset)
                     continue
                 version, effective = said
-                found[record.offset] = Control(effective, await self.program(version))
+                program = await self.program(version)
+                if program is not None:
+                    found[record.offset] = Control(effective, program)
         return found
 
     # --- chunks -------------------------------------------------------------------------------------------------
@@ -195,17 +204,21 @@ class AlarmsWork:
             if told and isinstance(said, Signal):
                 causes.append(micros(said.stamp))
             held.bytes_in += len(record.value or b"") + 200
+        self._time.see(records[-1].timestamp * 1000)
         held.seen = asyncio.get_running_loop().time()
         return entries, concluded, causes, refused
 
     # --- beside the chunks --------------------------------------------------------------------------------------
 
     async def tick(self) -> None:
-        """Append a clock record to the input while it is read to its end and idle, and something waits for a time that has come."""
+        """Append a clock record to the input while it is read to its end and idle, and something waits for a time that has come.
+
+        Whether it has come the log says, not the clock of this machine; where it has said nothing yet, the record asks it.
+        """
         now = asyncio.get_running_loop().time()
         for tp, held in list(self.checkpoints.held.items()):
-            due = held.machine.due()
-            if due is None or due > time.time_ns() // 1000 or now - held.seen < CLOCK_AFTER_S:
+            due, time = held.machine.due(), self._time.now()
+            if due is None or (time is not None and due > time) or now - held.seen < CLOCK_AFTER_S:
                 continue
             end = self.app.consumer.highwater(tp)
             if end is not None and held.offset + 1 >= end:

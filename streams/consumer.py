@@ -15,6 +15,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from bus import security
+from bus.topics import EngineError
 
 if TYPE_CHECKING:
     import asyncio
@@ -123,6 +124,9 @@ class ChunkApp(faust.App):
         self.joined = False
         self.unready: Callable[[], Awaitable[str | None]] = self.not_joined
         self.fetch_wait_ms = settings.kafka.fetch_wait_ms
+        #: What no restart cures, and what then ends the worker without a trace of where it was.
+        self.hopeless: Exception | None = None
+        self.end: Callable[[], object] = lambda: self.add_future(self.stop())
         super().__init__(
             f"{settings.kafka.prefix}citywatch-{role}",
             broker=";".join(f"kafka://{b}" for b in bootstrap.split(",")),
@@ -154,6 +158,14 @@ class ChunkApp(faust.App):
         """Why this worker has nothing to do yet; a spare one, whose share is no partition, has joined."""
         return None if self.joined else "the group has not yet given this worker its partitions"
 
+    async def crash(self, reason: BaseException) -> None:
+        """End the worker: who started it starts it again, unless that is of no use."""
+        if isinstance(reason, EngineError):
+            self.hopeless = reason
+            self.end()
+        else:
+            await super().crash(reason)
+
     def position(self, tp: TP) -> int:
         """The offset of the next record to take, as far as is known."""
         held = self.held.get(tp)
@@ -171,6 +183,7 @@ class ChunkApp(faust.App):
                     await take(event.message)
                 except Exception as error:  # noqa: BLE001 - never out of the loop: Faust would skip the chunk and go on
                     await self.crash(error)
+                    return  # until all has stopped the next chunk would come, and one would be missing before it
 
         channel = self.topic(*topics, schema=_Raw(key_type=bytes, value_type=bytes), acks=True)
         self.agent(channel, name=name)(agent)

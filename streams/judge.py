@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from bus import clients, headers, topics
+from bus import clients, headers
 from bus.latency import Hop
 from models import catalogue
 from models.alarm import SIGNAL_TYPE
 from models.base import micros
 from models.decode import Rejection, decode
-from rules.judge import Judge
+from rules.judge import FormatError, Judge
 from rules.program import Program, compile_program
+from streams import sets
 from streams.checkpoint import Checkpoints, Held, Machine
 from streams.consumer import ChunkApp
 from streams.metrics import EVENTS, GAPS, SERIES, SIGNALS, log, oldest
@@ -41,7 +41,6 @@ class JudgeWork:
         self.events = {clients.name(self.prefix, e.topic.name): e for e in catalogue.events()}
         self.sets: dict[int, RuleSet] = {}
         self.alarm_input = clients.name(self.prefix, catalogue.ALARM_INPUT)
-        self.ledger = clients.name(self.prefix, catalogue.LEDGER)
         self.checkpoints = Checkpoints(
             app,
             bootstrap=bootstrap,
@@ -50,29 +49,34 @@ class JudgeWork:
             sources=frozenset(self.events),
             new=self._new,
             prepare=self._prepare,
-            after=self._report,
+            after=self._show,
             settings=settings,
             readers={self.alarm_input: [f"{self.prefix}citywatch-alarms"]},
         )
         self._taken = Hop("judge", settings)
-        self._reported: dict[TP, dict[str, int]] = {}
 
     def _new(self, tp: TP) -> Judge:
         return Judge(self.events[tp.topic], tp.partition, self.log_id, self.settings.grace_us)
 
     # --- rules --------------------------------------------------------------------------------------------------
 
-    async def program(self, version: int, topic: str) -> Program:
-        """The rules of a version for one topic, fetched from the log when first needed."""
+    async def program(self, version: int, topic: str) -> Program | None:
+        """The rules of a version for one topic, fetched from the log when first needed; None: there are none."""
         if version not in self.sets:
-            self.sets[version] = found = await topics.rules_of(self.bootstrap, self.prefix, version)
+            found = await sets.rules_of(self.bootstrap, self.prefix, version)
+            if found is None:
+                return None
+            self.sets[version] = found
             log.info("rules version %d: %d rules", version, len(found.rules))
         return compile_program(self.sets[version], version, self.events[topic])
 
     async def _prepare(self, tp: TP, machine: Machine, blobs: dict[int, bytes]) -> None:
         judge: Any = machine
         for version in {v for blob in blobs.values() for v in judge.versions(blob)}:
-            judge.programs[version] = await self.program(version, tp.topic)
+            program = await self.program(version, tp.topic)
+            if program is None:
+                raise FormatError(f"it needs rules version {version}, which are no more")
+            judge.programs[version] = program
 
     async def _controls(self, records: list[Any], topic: str) -> dict[int, tuple[int, Program]]:
         """The control records of a chunk by offset: (effective from, program)."""
@@ -84,7 +88,9 @@ class JudgeWork:
                     log.error("%s at %d is no control record of ours: passed by", topic, record.offset)
                     continue
                 version, effective = said
-                found[record.offset] = (effective, await self.program(version, topic))
+                program = await self.program(version, topic)
+                if program is not None:
+                    found[record.offset] = (effective, program)
         return found
 
     # --- chunks -------------------------------------------------------------------------------------------------
@@ -153,31 +159,10 @@ class JudgeWork:
 
     # --- beside the chunks --------------------------------------------------------------------------------------
 
-    async def _report(self, held: Held) -> None:
-        """Publish what was counted, for the ledger; part of every checkpoint."""
-        async with held.lock:
-            judge: Judge = held.machine
-            counts, offset, clock = dict(judge.counts()), held.offset, judge.clock
+    async def _show(self, held: Held) -> None:
+        """Say how large it has become; part of every checkpoint."""
         topic = self.events[held.tp.topic].topic.name
-        SERIES.labels(topic, str(held.tp.partition)).set(judge.size())
-        if counts == self._reported.get(held.tp, {}):
-            return
-        key = f"{self.log_id}/{topic}/{held.tp.partition}"
-        body = {
-            "log": self.log_id,
-            "topic": topic,
-            "partition": held.tp.partition,
-            "position": offset,
-            **counts,
-        }
-        producer = await self.checkpoints.sender()
-        await producer.send_and_wait(
-            self.ledger,
-            json.dumps(body, sort_keys=True).encode(),
-            key=key.encode(),
-            headers=headers.headers(f"{key}/{offset}", catalogue.LEDGER, SOURCE, clock),
-        )
-        self._reported[held.tp] = counts
+        SERIES.labels(topic, str(held.tp.partition)).set(held.machine.size())
 
     async def tick(self) -> None:
         """Append a clock record to each partition that is read to its end and idle: so that silence has a time."""

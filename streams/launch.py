@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING, Literal
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Literal
 
 import faust
 
 from bus import clients
 from sinks.open import open_store
-from streams import alarms, health, judge, store
-from streams.metrics import STARTED, Places
+from streams import alarms, gate, health, judge, store
+from streams.metrics import STARTED, Places, log
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,6 +25,35 @@ if TYPE_CHECKING:
 
 Role = Literal["judge", "store", "alarms"]
 ROLES: tuple[Role, ...] = ("judge", "store", "alarms")
+
+
+#: A worker that was told to stop is gone within this time, also while the broker or the store answers nobody.
+LEAVE_S = 4.0
+
+
+class _Worker(faust.Worker):
+    """Stops as Faust's does, and if that takes too long, at once: nothing is lost by it, some is done again."""
+
+    def end(self) -> None:
+        """Stop as a signal would have it."""
+        self._schedule_shutdown(signal.SIGTERM)
+
+    async def stop(self) -> None:
+        leaving = threading.Timer(LEAVE_S, self._leave)
+        leaving.daemon = True
+        leaving.start()
+        await super().stop()
+
+    def _leave(self) -> None:
+        log.warning(
+            "broker or store keep this worker from stopping: it leaves, and what is not saved is done again"
+        )
+        logging.shutdown()
+        app: Any = self.app
+        if app.hopeless is not None:
+            print(f"citywatch: {app.hopeless}", file=sys.stderr, flush=True)
+            os._exit(2)
+        os._exit(0 if self._signal_stop_time else 1)
 
 
 def create(role: Role, settings: Settings) -> ChunkApp:
@@ -39,18 +73,24 @@ def create(role: Role, settings: Settings) -> ChunkApp:
 def run(role: Role, settings: Settings) -> None:
     """Run one worker until it is told to stop; does not return. A crash exits with 1.
 
-    Raises SettingsError where its port is taken.
+    Raises SettingsError where its port is taken or topics are not as they must be, EngineError for rules of a greater engine.
     """
+    gate.open_for(role, settings)
     app = create(role, settings)
-    worker = faust.Worker(
+    worker = _Worker(
         app, loglevel=settings.log.level.upper(), override_logging=False, redirect_stdouts=False, quiet=True
     )
     worker.spinner = None  # it writes escape sequences wherever stdout goes
+    app.end = worker.end
     if settings.metrics.port:
         watch(role, app, settings, worker.loop)
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)
-    worker.execute_from_commandline()
+    try:
+        worker.execute_from_commandline()
+    finally:
+        if app.hopeless is not None:
+            raise app.hopeless
 
 
 def watch(role: Role, app: ChunkApp, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:

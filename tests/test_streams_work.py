@@ -21,7 +21,7 @@ from rules.program import compile_program
 from rules.spec import RuleSet
 from settings import Settings
 from sinks.contract import Rejected, Unavailable
-from streams import checkpoint, judge, store
+from streams import checkpoint, store
 from streams.alarms import AlarmsWork
 from streams.checkpoint import Held
 from streams.judge import JudgeWork
@@ -257,7 +257,7 @@ def test_a_restored_partition_goes_on_where_each_bucket_was_saved(judging, monke
             return RULES.canonical()
 
         monkeypatch.setattr(checkpoint.clients, "read_all", read_all)
-        monkeypatch.setattr(judge.topics, "fetch_rules", fetch_rules)
+        monkeypatch.setattr(topics, "fetch_rules", fetch_rules)
         found = (await work.checkpoints._read({0}))[f"{TOPIC}/0"]
         again = await work.checkpoints._restore(held.tp, 3, 5, found)
         assert again.offset == 2

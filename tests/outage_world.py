@@ -1,0 +1,203 @@
+"""A small living city for outages: workers as processes on real parts, a feed of known content, and what became of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bus import clients, headers, topics
+from models.base import moment
+from models.catalogue import ALARM_INPUT
+from models.keys import partition_of
+from models.traffic import TrafficFlow
+from rules.spec import RuleSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+ROOT = Path(__file__).parents[1]
+FLOW = TrafficFlow.topic
+ROLES = ("judge", "store", "alarms")
+WORDS = {"vi": "x", "en": "x"}
+SEGMENTS = [f"s{n:02}" for n in range(20)]
+
+#: Every slow sample raises and every fast one clears; some segments are jammed long enough for `held`, too.
+RULES = RuleSet.model_validate(
+    {
+        "rules": [
+            {
+                "id": "slow",
+                "kind": "threshold",
+                "on": FLOW.name,
+                "by": ["segment_id"],
+                "title": WORDS,
+                "levels": [{"priority": "P3", "raise": "speed_kmh < 10", "clear": "speed_kmh > 20", "for": "0s"}],
+            },
+            {
+                "id": "held",
+                "kind": "threshold",
+                "on": FLOW.name,
+                "by": ["segment_id"],
+                "title": WORDS,
+                "levels": [{"priority": "P4", "raise": "speed_kmh < 30", "clear": "speed_kmh > 50", "for": "2s"}],
+            },
+        ]
+    }
+)  # fmt: skip
+
+
+def flow(key: str, number: int, at_us: int) -> TrafficFlow:
+    """Sample `number` of a segment: it is slow three times of seven, with a value that says which it is."""
+    speed = (5.0 if number % 7 < 3 else 60.0) + number % 5
+    return TrafficFlow(
+        event_id=f"{key}-{number}", source_id="t", observed_at=moment(at_us), segment_id=key, speed_kmh=speed
+    )
+
+
+class Feed(threading.Thread):
+    """Says `per_second` samples a second in turn for all segments, until told to stop; a broker that is away is waited for."""
+
+    def __init__(self, bootstrap: str, per_second: float = 100) -> None:
+        super().__init__(name="feed", daemon=True)
+        self._pause, self._told = 1 / per_second, threading.Event()
+        # Reconnects fast, so that what is measured is what workers take.
+        self._producer = clients.producer(
+            bootstrap, reconnect_backoff_ms=20, reconnect_backoff_max_ms=100, delivery_timeout_ms=600_000,
+            request_timeout_ms=10_000, max_block_ms=300_000,
+        )  # fmt: skip
+        self.sent: list[Any] = []
+
+    def run(self) -> None:
+        due, number = time.monotonic(), 0
+        while not self._told.is_set():
+            key = SEGMENTS[number % len(SEGMENTS)]
+            now = time.time_ns() // 1000
+            event = flow(key, number // len(SEGMENTS), now)
+            self.sent.append(
+                self._producer.send(
+                    FLOW.name,
+                    event.wire(),
+                    key.encode(),
+                    headers.headers(event.event_id, FLOW.name, "/t", now),
+                    partition_of(key.encode(), FLOW.partitions),
+                )
+            )
+            number += 1
+            due += self._pause
+            if (early := due - time.monotonic()) > 0:
+                self._told.wait(early)
+
+    def end(self) -> int:
+        """Stop, and wait until the broker has all of it; how many it has."""
+        self._told.set()
+        self.join()
+        for one in self.sent:
+            one.get(120)
+        self._producer.close()
+        return len(self.sent)
+
+
+class Workers:
+    """One worker of each role as processes, started with these settings; their logs are in the folder."""
+
+    def __init__(self, bootstrap: str, folder: Path, **settings: str) -> None:
+        self.bootstrap, self.folder = bootstrap, folder
+        self.settings = {f"CITYWATCH_{name}": value for name, value in settings.items()}
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, *names: str, environ: Mapping[str, str] | None = None) -> None:
+        """Start workers by role; more than one of a role as `judge-2`, `judge-3`."""
+        for name in names or ROLES:
+            log = (self.folder / f"{name}.log").open("ab")
+            command = [sys.executable, "-m", "cli", "worker", "--role", name.partition("-")[0]]
+            self.running[name] = subprocess.Popen(
+                command, cwd=ROOT, env=self.environ() | dict(environ or {}), stdout=log, stderr=log, start_new_session=True
+            )  # fmt: skip
+            log.close()
+
+    def environ(self) -> dict[str, str]:
+        return {k: v for k, v in os.environ.items() if not k.startswith("CITYWATCH_")} | {
+            "CITYWATCH_KAFKA__BOOTSTRAP": self.bootstrap,
+            "CITYWATCH_DATA__DIR": str(self.folder),
+            "CITYWATCH_CHECKPOINT__SECONDS": "2",
+            **self.settings,
+        }
+
+    def log(self, name: str) -> str:
+        path = self.folder / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> int:
+        """End one; its exit code."""
+        process = self.running.pop(name)
+        process.send_signal(how)
+        return process.wait(60)
+
+    def ended(self) -> dict[str, int]:
+        """Exit codes of those that ended by themselves."""
+        return {name: p.returncode for name, p in self.running.items() if p.poll() is not None}
+
+    def close(self) -> None:
+        for process in self.running.values():
+            process.kill()
+            process.wait()
+        self.running.clear()
+
+
+def until(enough: Callable[[], Any], what: str, within: float = 30, every: float = 0.1) -> Any:
+    """What `enough` gave as soon as it is true."""
+    deadline = time.monotonic() + within
+    while not (found := enough()):
+        assert time.monotonic() < deadline, f"not within {within:g} s: {what}"
+        time.sleep(every)
+    return found
+
+
+def begin(bootstrap: str, rules: RuleSet = RULES) -> None:
+    """Topics and rules as an operator begins with."""
+    topics.apply(bootstrap)
+    topics.publish_rules(bootstrap, "", rules.canonical(), time.time_ns() // 1000)
+
+
+class Ends:
+    """Asks a broker for the ends of partitions over one connection that comes back at once."""
+
+    def __init__(self, bootstrap: str, *places: clients.Partition) -> None:
+        self._asked = [clients.TopicPartition(*p) for p in places]
+        self._client = clients.consumer(
+            bootstrap, reconnect_backoff_ms=20, reconnect_backoff_max_ms=100, request_timeout_ms=2_000
+        )
+
+    def __call__(self) -> dict[clients.Partition, int]:
+        found = self._client.end_offsets(self._asked)
+        return {(tp.topic, tp.partition): at for tp, at in found.items()}
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def input_stamps(bootstrap: str) -> list[float]:
+    """When the broker got each record of the alarm plane's input, in seconds."""
+    return [r.timestamp / 1000 for r in clients.records(bootstrap, (ALARM_INPUT, 0))]
+
+
+__all__ = [
+    "FLOW",
+    "RULES",
+    "SEGMENTS",
+    "Ends",
+    "Feed",
+    "Workers",
+    "begin",
+    "closing",
+    "flow",
+    "input_stamps",
+    "until",
+]
