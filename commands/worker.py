@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import subprocess
 import sys
@@ -74,6 +75,8 @@ def _ledger(settings: Settings) -> int:
             STARTED.labels(LEDGER).set_to_current_time()
             port = settings.metrics.port + len(launch.ROLES)
             health.serve(settings.metrics.host, port, health.Watch(loop, worker.unready))
+        gc.freeze()
+        gc.set_threshold(10_000, 20, 100)
         working = asyncio.ensure_future(worker.run())
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, working.cancel)

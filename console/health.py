@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from bus import clients
-from console import metrics, wire
+from console import wire
 from console.past import NoStoreError
 from models import catalogue
 
@@ -29,9 +29,6 @@ log = logging.getLogger("citywatch.console")
 ROUND_S = 5.0
 #: Who has not answered within this time does not answer.
 ANSWER_S = 5.0
-
-#: The ledger is asked more rarely: it counts all that is stored.
-LEDGER_S = 60.0
 
 #: Workers save what they did every 15 s, so that much is no delay. Beyond `BAD_S` alarms come too late to be of use.
 WARN_S, BAD_S = 45.0, 120.0
@@ -92,16 +89,6 @@ class Rounds:
         self._places: dict[str, list[Partition]] = {}
         self._reader: Any = None
         self._admin: Any = None
-
-    async def account(self) -> None:
-        """Tell for ever what the ledger does not account for."""
-        while True:
-            try:
-                for topic, missing in (await self.past.missing()).items():
-                    metrics.MISSING.labels(topic).set(missing)
-            except NoStoreError as error:
-                log.debug("the ledger cannot be asked: %s", error)
-            await asyncio.sleep(LEDGER_S)
 
     async def run(self) -> None:
         """Ask for ever."""

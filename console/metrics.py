@@ -18,11 +18,6 @@ LAG = Gauge(
     "Records that are in the log and not yet taken, of alarms or events",
     ["topic"],
 )
-MISSING = Gauge(
-    "citywatch_ledger_missing_records",
-    "Records that the ledger accounts for by nobody; below nothing: stored and not yet counted, or stored twice",
-    ["topic"],
-)
 COMMANDS = Counter("citywatch_console_commands", "Operators' commands by what became of them", ["verdict"])
 
 #: By the status of the answer.

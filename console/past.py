@@ -19,7 +19,6 @@ from models.base import micros
 from rules.bounds import bounds_of, fields_of
 from rules.sight import allowance_us
 from sinks.contract import Query, StoreError, Unavailable
-from sinks.ledger import ledger
 from sinks.open import may_hold, open_store
 
 if TYPE_CHECKING:
@@ -92,10 +91,6 @@ class Past:
     async def answers(self) -> None:
         """Return if the store answers a cheap question."""
         await self._ask(lambda store: store.measurements())
-
-    async def missing(self) -> dict[str, int]:
-        """By topic, how many records the ledger does not account for. Counts the store's points: not for every few seconds."""
-        return {name: line.missing for name, line in (await self._ask(ledger)).items()}
 
     # --- at start -----------------------------------------------------------------------------------------------
 

@@ -84,7 +84,6 @@ async def _run(settings: Settings, bootstrap: str, log_id: str | None) -> None:
     rounds = [
         asyncio.create_task(Tail(settings, bootstrap, desk, past).run()),
         asyncio.create_task(asking.run()),
-        asyncio.create_task(asking.account()),
         asyncio.create_task(past.tell(desk)),
         asyncio.create_task(_every(SEEN_S, desk.tell_seen)),
     ]

@@ -201,7 +201,7 @@ def test_cut_anywhere_and_begun_again_from_its_window_it_gives_the_same_account(
         step(whole, n, record)
     account = Account()
     begin = 0
-    for cut in sorted(data.draw(st.sets(st.integers(1, len(records)), max_size=4))) + [len(records)]:
+    for cut in [*sorted(data.draw(st.sets(st.integers(1, len(records)), max_size=4))), len(records)]:
         saved = Account.parse(json.loads(json.dumps(account.json())))
         fold = Fold(FLOW, saved)
         if saved.next:  # as a broker finds the first record that is not older

@@ -20,7 +20,7 @@ from console.app import MOST_BYTES, create
 from console.desk import Desk
 from console.guard import HEADERS
 from console.orders import Orders
-from console.past import NoStoreError, Past
+from console.past import Past
 from models.alarm import Alarm, AlarmEvent, Command
 from models.base import moment
 from rules import load
@@ -714,12 +714,3 @@ def test_what_overflows_is_cut_off_and_a_large_first_word_is_not():
         assert late.ended
 
     asyncio.run(go())
-
-
-@ran
-async def test_what_the_ledger_does_not_account_for_is_told_by_topic(city):
-    async with city() as c:
-        with pytest.raises(NoStoreError):
-            await c.past.missing()
-        await c.hold(flows(3), [counted(stored=5, rejected=0)])
-        assert await c.past.missing() == {FLOW: 2}
