@@ -117,9 +117,9 @@ class Fold:
         self.unread: set[int] = set()  # offsets
         self.vague: set[int] = set()  # minutes of which no more is known than their verdicts
         self._clock: Micros = 0
-        self._floor = 0  # the first minute that is remembered
+        self.floor = 0  # the first minute that is remembered
         self._known: dict[int, dict[int, int]] = {}  # minute: identity: mark
-        self._closed: Counter[int] = Counter()  # minutes that are no longer remembered one by one
+        self.closed: Counter[int] = Counter()  # minutes that are no longer remembered one by one
         self._read = _reader(topic)
 
     @property
@@ -169,7 +169,7 @@ class Fold:
             if self.expect:
                 self.late.setdefault(minute, set()).add(identity)
             return "late"
-        if minute < self._floor:  # only where stamps went back by more than SLACK
+        if minute < self.floor:  # only where stamps went back by more than SLACK
             self.vague.add(minute)
         there = self._known.setdefault(minute, {})
         old = there.get(identity)
@@ -188,12 +188,12 @@ class Fold:
             return
         self._clock = stamp
         floor = (stamp - self.late_us - SLACK) // MINUTE
-        if floor > self._floor:
-            self._floor = floor
+        if floor > self.floor:
+            self.floor = floor
             for minute in [m for m in self._known if m < floor]:
                 gone = self._known.pop(minute)
                 if self.expect:
-                    self._closed[minute] += len(gone)
+                    self.closed[minute] += len(gone)
                     self.touched.add(minute)  # looked at once more, now that it is over
 
     def refused(self, offset: int) -> None:
@@ -208,11 +208,11 @@ class Fold:
 
     def expected(self, minute: int) -> int:
         """How many points that are not late the store must have of this minute."""
-        return len(self._known.get(minute, ())) + self._closed[minute]
+        return len(self._known.get(minute, ())) + self.closed[minute]
 
     def forget(self, minute: int) -> None:
-        """It was right, and nothing more comes to it if it is past."""
-        self._closed.pop(minute, None)
+        """Nobody will ask for it again."""
+        self.closed.pop(minute, None)
         self.vague.discard(minute)
 
     @property

@@ -54,8 +54,8 @@ class Minutes:
                 del fold.late[minute]
             for minute, identities in fold.late.items():
                 late[minute] = late.get(minute, 0) + len(identities)
-        for minute in [m for m in self._dirty if m < oldest]:
-            self._settle(minute)
+        self._dirty = {minute for minute in self._dirty if minute >= oldest}
+        self._let_go()
         if not self._dirty and not late:
             return None
         return Look({minute: self._expected(minute) for minute in self._dirty}, late)
@@ -75,7 +75,7 @@ class Minutes:
         self.wrong = {(f.minute, f.late): f.missing for f in found}
         for minute in look.lower:
             if (minute, False) not in self.wrong:
-                self._settle(minute)
+                self._dirty.discard(minute)
         for minute, lower in look.late.items():
             if (minute, True) not in self.wrong:
                 for fold in self.folds.values():
@@ -83,10 +83,12 @@ class Minutes:
                         fold.late.pop(minute, None)
         return found
 
-    def _settle(self, minute: int) -> None:
-        self._dirty.discard(minute)
+    def _let_go(self) -> None:
+        """A minute that is over in every partition, and was looked at since, is not asked for again."""
+        over = min(fold.floor for fold in self.folds.values())
         for fold in self.folds.values():
-            fold.forget(minute)
+            for minute in [m for m in (*fold.closed, *fold.vague) if m < over and m not in self._dirty]:
+                fold.forget(minute)
 
     def _missing(self, minute: int, lower: int, held: int) -> int:
         if any(minute in fold.vague for fold in self.folds.values()):
