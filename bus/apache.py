@@ -25,6 +25,16 @@ OLDEST, OLDEST_JAVA = 4, 17
 
 _FORMAT_S = 60
 
+#: Of the binding that tools/get_kafka.sh brings; at `info` a start alone says 160 kB.
+_LOGGING = tuple(
+    f"-Dorg.slf4j.simpleLogger.{name}={value}"
+    for name, value in (
+        ("defaultLogLevel", "warn"),
+        ("showDateTime", "true"),
+        ("dateTimeFormat", "yyyy-MM-dd HH:mm:ss.SSS"),
+    )
+)
+
 #: Heaps under 512 MB need the small dedupe buffer; the session time-out decides how long a restart after SIGKILL takes.
 _PROPERTIES = {
     "process.roles": "broker,controller",
@@ -150,19 +160,14 @@ class Node:
         """Write what it is told and, the first time, format its log. Raises KafkaMissingError."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         properties = self.folder / "server.properties"
-        properties.write_text(self.configuration())
+        if not properties.exists() or properties.read_text() != self.configuration():
+            properties.write_text(self.configuration())  # a full disk must not empty what is right already
         if (self.folder / "log" / "meta.properties").exists():
             return  # written last: without it a format was cut short, and nothing is in the log
-        tool = [
-            "kafka.tools.StorageTool",
-            "format",
-            "--ignore-formatted",
-            "-t",
-            self.cluster,
-            "-c",
-            str(properties),
-        ]
-        command = [java(), "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", f"{jars()}/*", *tool]
+        command = [
+            java(), "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", f"{jars()}/*", "kafka.tools.StorageTool",
+            "format", "--ignore-formatted", "-t", self.cluster, "-c", str(properties),
+        ]  # fmt: skip
         ran = subprocess.run(command, capture_output=True, text=True, timeout=_FORMAT_S, check=False)  # noqa: S603
         if ran.returncode:
             raise KafkaMissingError(f"Kafka cannot format {self.folder}: {(ran.stdout + ran.stderr)[-500:]}")
@@ -171,8 +176,7 @@ class Node:
         """What starts it. Raises KafkaMissingError."""
         return [
             java(), "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-            "-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
-            "-cp", f"{jars()}/*", "kafka.Kafka", str(self.folder.absolute() / "server.properties"),
+            *_LOGGING, "-cp", f"{jars()}/*", "kafka.Kafka", str(self.folder.absolute() / "server.properties"),
         ]  # fmt: skip
 
     def answers(self) -> bool:

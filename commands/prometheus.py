@@ -55,7 +55,9 @@ class Prometheus:
 
     def prepare(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self.folder / "prometheus.yml").write_text(self.configuration())
+        said = self.folder / "prometheus.yml"
+        if not said.exists() or said.read_text() != self.configuration():
+            said.write_text(self.configuration())
 
     def command(self) -> list[str]:
         folder = self.folder.absolute()

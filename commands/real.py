@@ -75,7 +75,10 @@ class _Watched:
             return False
         name = self.server.what.name
         tell(f"{name} ended ({self._ended}), starting it again; what it said is in {self.server.log_file}")
-        self.spawn()
+        try:
+            self.spawn()
+        except OSError as error:  # no room on the disk, say
+            tell(f"{name} cannot be started, trying again: {error}")
         return True
 
 

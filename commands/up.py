@@ -24,7 +24,7 @@ from models.base import micros, moment
 from models.catalogue import topics
 from rules import load
 from sinks.ledger import VERDICTS, ledger
-from sinks.open import open_store, store_name
+from sinks.open import may_hold, open_store, store_name
 
 if TYPE_CHECKING:
     import argparse
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from commands.world import Words
     from models.base import Micros
     from settings import Console, Settings
+    from sinks.contract import Store
     from sinks.ledger import Line
 
 #: What is in an embedded log is finished before the log ends with its process: within this after Ctrl-C, for whoever
@@ -134,9 +135,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     began, now = time.monotonic(), now_us()
-    simulation = _simulation(args, settings, now)
     page = _page(args.port, settings.console) if args.console else None
     real = _real(settings, page, stop) if args.real else None
+    simulation = _simulation(args, settings, now)
     beside: dict[str, Words] = {}
     if simulation is not None:
         beside["simulator"] = simulation.words
@@ -149,12 +150,13 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         settings, rules, clock="log", effective_from=now, stamp=now, beside=beside, real=real
     ) as world:
         _say_where(world)
+        before = asyncio.run(_so_far(world))
         _live(world, stop, None if args.for_ is None else began + args.for_)
         tell("stopping, when what is in the log is judged and stored")
         asyncio.run(_finish(world, SETTLE_S if stop.is_set() else SETTLE_ALONE_S))
         latency = page.latency() if page is not None else None
         world.stop(list(world.parts))
-        lines, found = asyncio.run(_kept(world, now))
+        lines, found = asyncio.run(_kept(world, now, before))
     exact = all(line.exact for line in lines.values())
     if args.json:
         print_json(
@@ -233,18 +235,35 @@ async def _finish(world: World, within_s: float) -> None:
             await settled(world.running.bootstrap, world.running.prefix)
 
 
-async def _kept(world: World, since: Micros) -> tuple[dict[str, Line], dict[str, Any]]:
+async def _so_far(world: World) -> Counter[str]:
+    """What a log that goes on had when this run began, by domain; an embedded one has just begun."""
+    if world.running.embedded or not may_hold(world.settings):
+        return Counter()
+    store = open_store(world.settings, read_only=True)
+    try:
+        return await _events(store, world.running.log_id)
+    finally:
+        await store.close()
+
+
+async def _events(store: Store, log_id: str) -> Counter[str]:
+    """By domain, the events of a log that are accounted for."""
+    found: Counter[str] = Counter(dict.fromkeys((name.split(".")[1] for name in topics()), 0))
+    for record in await store.kept("ledger", where=[("log", log_id)]):
+        found[record.body["topic"].split(".")[1]] += sum(record.body.get(v, 0) for v in VERDICTS)
+    return found
+
+
+async def _kept(world: World, since: Micros, before: Counter[str]) -> tuple[dict[str, Line], dict[str, Any]]:
     """The account of all that is in the store, and what came of it in this run."""
     store = open_store(world.settings, read_only=True)
     try:
         lines = await ledger(store)
-        counted = await store.kept("ledger", where=[("log", world.running.log_id)])
+        counted = await _events(store, world.running.log_id)
         alarms = await store.kept("alarm")
     finally:
         await store.close()
-    events = dict.fromkeys((name.split(".")[1] for name in topics()), 0)
-    for record in counted:
-        events[record.body["topic"].split(".")[1]] += sum(record.body.get(v, 0) for v in VERDICTS)
+    events = {domain: n - before[domain] for domain, n in counted.items()}
     raised = [
         r.body["priority"] for r in alarms if micros(datetime.fromisoformat(r.body["raised_at"])) >= since
     ]
