@@ -20,7 +20,7 @@ from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from real_influx import ORG, TOKEN, RealInflux
 from real_kafka import RealKafka
@@ -243,7 +243,7 @@ class Arena:
     def replication(self) -> int:
         return int(getattr(self.kafka, "count", 1))
 
-    def __enter__(self) -> Arena:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -365,9 +365,6 @@ class Arena:
         meant, ended = ideal(truth)
         final = Verdict("final ledger", len(meant), lost=list(meant - ended), doubled=list(ended - meant))
         return [*found, final], sum(truth.transitions().values())
-
-
-Attack = "Callable[[Arena, City], None]"
 
 
 def _moments(arena: Arena, city: City, least: float, most: float) -> Iterator[None]:

@@ -30,7 +30,7 @@ from streams.alarms import BUCKETS, _read
 from streams.domain import domains
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from rules.spec import RuleSet
     from sinks.contract import Store
@@ -176,14 +176,20 @@ class Truth:
 
     # --- what is there --------------------------------------------------------------------------------------------
 
-    def in_store(self, store: Store) -> Iterator[tuple[Any, Any]]:
-        """Every point of the fed topics that the store has, as `stored` says them."""
+    async def in_store(self, store: Store) -> dict[str, list[tuple[Any, Any]]]:
+        """What the store has of the fed topics, as `stored` says it, and the whole records it keeps."""
+        points = []
         for topic in self.topics:
             measurement = catalogue.topics()[topic].measurement
-            for row in asyncio.run(store.read(Query(measurement))):
+            for row in await store.read(Query(measurement)):
                 tags, fields = dict(row.tags), dict(row.fields)
                 late, event_id = tags.pop("late", "") == "1", fields.pop("event_id", "")
-                yield (measurement, tuple(sorted(tags.items())), late, row.time, event_id), fields
+                points.append(((measurement, tuple(sorted(tags.items())), late, row.time, event_id), fields))
+        kept: dict[str, list[tuple[Any, Any]]] = {"points": points}
+        for kind in ("rejected", "alarm_event", "alarm"):
+            kept[kind] = [(r.id, r.body) for r in await store.kept(kind)]
+        await store.close()
+        return kept
 
     def read(self, topic: str) -> list[Any]:
         return [r for r in clients.records(self.bootstrap, (topic, 0)) if r.value]
@@ -217,13 +223,14 @@ class Truth:
             compare("rejects", rejects, [(b["id"], b["reason"]) for b in self._rejected()]),
         ]
         if store is not None:
-            found.append(compare("points", self.stored(), self.in_store(store)))
-            kept = {r.id: r.body for r in asyncio.run(store.kept("rejected"))}
-            found.append(compare("kept rejects", rejects, [(i, b["reason"]) for i, b in kept.items()]))
-            entries = [(r.id, _without_id(r.body)) for r in asyncio.run(store.kept("alarm_event"))]
+            there_too = asyncio.run(self.in_store(store))
+            found.append(compare("points", self.stored(), there_too["points"]))
+            reasons = [(i, b["reason"]) for i, b in there_too["rejected"]]
+            found.append(compare("kept rejects", rejects, reasons))
+            entries = [(i, _without_id(b)) for i, b in there_too["alarm_event"]]
             found.append(compare("kept history", {i: json.loads(v) for i, v in history.items()}, entries))
-            alarms = [(r.id, r.body) for r in asyncio.run(store.kept("alarm"))]
-            found.append(compare("kept alarms", {i: json.loads(v) for i, v in states.items()}, alarms))
+            alarms = {i: json.loads(v) for i, v in states.items()}
+            found.append(compare("kept alarms", alarms, there_too["alarm"]))
         return found
 
     def _rejected(self) -> list[dict[str, Any]]:
