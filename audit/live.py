@@ -16,7 +16,7 @@ from audit.account import Account, Fold
 from audit.worker import account_of, named_place
 from bus import clients
 from models import catalogue
-from sinks.ledger import VERDICTS, Live
+from sinks.ledger import VERDICTS, Accounts, Live
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from sinks.contract import Record
 
 _Place = tuple[str, int]
+
+#: The ledger's worker is a second behind a store that keeps up.
+PATIENCE_S = 6.0
 
 
 @dataclass(frozen=True)
@@ -63,16 +66,31 @@ def live(world: World, known: Mapping[_Place, Account]) -> Live:
     """These accounts for `sinks.ledger.ledger`."""
 
     async def waiting() -> dict[str, int]:
-        asked = [(clients.name(world.prefix, topic), p) for topic, p in _places()]
-        ends = await asyncio.to_thread(clients.end_offsets, world.bootstrap, asked)
         behind = Counter[str]()
-        for place in _places():
-            end = ends.get((clients.name(world.prefix, place[0]), place[1]), 0)
+        for place, end in (await asyncio.to_thread(_ends, world)).items():
             behind[place[0]] += max(0, end - known.get(place, Account()).next)
         return {topic: n for topic, n in behind.items() if n}
 
-    counts = {place: {**a.counts, "forgotten": a.forgotten} for place, a in known.items()}
-    return Live(world.log, counts, waiting)
+    async def later() -> Accounts | None:
+        ends = await asyncio.to_thread(_ends, world)
+        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        while asyncio.get_running_loop().time() < deadline:
+            now = await accounts(world)
+            if all(now[place].next >= end if place in now else not end for place, end in ends.items()):
+                return _counts(now)
+            await asyncio.sleep(0.3)
+        return None
+
+    return Live(world.log, _counts(known), waiting, later)
+
+
+def _counts(known: Mapping[_Place, Account]) -> Accounts:
+    return {place: {**a.counts, "forgotten": a.forgotten} for place, a in known.items()}
+
+
+def _ends(world: World) -> dict[_Place, int]:
+    places = {(clients.name(world.prefix, topic), p): (topic, p) for topic, p in _places()}
+    return {places[at]: end for at, end in clients.end_offsets(world.bootstrap, places).items()}
 
 
 class Difference(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from models.catalogue import topics
 from sinks.contract import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from sinks.contract import Store
 
@@ -60,16 +61,21 @@ class Line:
         return {**{n: v for n, v in said.items() if v or n not in _MORE}, "exact": self.exact}
 
 
+Accounts = Mapping[tuple[str, int], Mapping[str, int]]
+
+
 @dataclass(frozen=True)
 class Live:
     """What a log that runs says: its accounts, by topic and partition, newer than those in the store.
 
-    `waiting`, asked when the store has been, gives the records of each topic that these accounts do not reach.
+    `later` waits a while until all that is in the log now is accounted for, and gives the accounts of then; None: it is not
+    yet. Then `waiting` gives the records of each topic, empty ones among them, that the first accounts do not reach.
     """
 
     log: str
-    accounts: Mapping[tuple[str, int], Mapping[str, int]]
+    accounts: Accounts
     waiting: Callable[[], Awaitable[Mapping[str, int]]]
+    later: Callable[[], Awaitable[Accounts | None]]
 
 
 @dataclass
@@ -81,14 +87,36 @@ class _Topic:
     rejects: int = 0  # kept
     files: int = 0  # of them, those that sources refused
 
+    @property
+    def more(self) -> tuple[int, int]:
+        """Points and rejects that the store has beyond the account."""
+        return self.stored - self.account["stored"], self.rejects - self.files - self.account["rejected"]
+
 
 async def ledger(store: Store, live: Live | None = None) -> dict[str, Line]:
-    """The account of every topic that anything is known of, by name; `UNKNOWN` comes last."""
+    """The account of every topic that anything is known of, by name; `UNKNOWN` comes last.
+
+    The account comes first, the store second, and then the account of all that was in the log when the store had been
+    asked: the store must have what the first says, and no more than the last.
+    """
     found = await _known(store, live)
-    waiting = {} if live is None else await live.waiting()  # last: what came in meanwhile may be in the store
+    waiting: Mapping[str, int] = {}
+    if live is not None:
+        later = await live.later()
+        waiting = await live.waiting() if later is None else _moved(live.accounts, later)
     names = sorted({*found, *waiting} - {UNKNOWN}) + [UNKNOWN] * (UNKNOWN in found)
     lines = {name: _line(found.get(name, _Topic()), waiting.get(name, 0)) for name in names}
     return {name: line for name, line in lines.items() if line != Line()}
+
+
+def _moved(before: Accounts, after: Accounts) -> Mapping[str, int]:
+    """By topic, how many records were accounted for meanwhile."""
+    moved = Counter[str]()
+    for (topic, _), account in after.items():
+        moved[topic] += sum(account.get(verdict, 0) for verdict in VERDICTS)
+    for (topic, _), account in before.items():
+        moved[topic] -= sum(account.get(verdict, 0) for verdict in VERDICTS)
+    return {topic: n for topic, n in moved.items() if n > 0}
 
 
 async def _known(store: Store, live: Live | None) -> dict[str, _Topic]:
@@ -116,8 +144,7 @@ def _line(of: _Topic, waiting: int) -> Line:
     What the store has beyond the account, and the log has, too, is on its way, and no part of the equation yet.
     """
     account = of.account
-    more_points = of.stored - account["stored"]
-    more_rejects = of.rejects - of.files - account["rejected"]
+    more_points, more_rejects = of.more
     on_its_way = more_points >= 0 and more_rejects >= 0 and more_points + more_rejects <= waiting
     if not on_its_way:
         more_points = more_rejects = 0
@@ -144,8 +171,7 @@ async def close_accounts(store: Store) -> dict[str, int]:
     found = await _known(store, None)
     closing = []
     for name, of in found.items():
-        points = of.stored - of.account["stored"]
-        rejects = of.rejects - of.files - of.account["rejected"]
+        points, rejects = of.more
         if name in topics() and points >= 0 and rejects >= 0 and points + rejects:
             last = next((r for r in reversed(kept) if r.body["topic"] == name), kept[-1] if kept else None)
             log, time = (last.body["log"], last.time) if last else ("ended", 0)
