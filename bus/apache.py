@@ -10,6 +10,7 @@ import socket
 import subprocess
 import uuid
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,12 +72,18 @@ def java() -> str:
     brings = f"Kafka needs Java {OLDEST_JAVA} or newer: apt-get install openjdk-{OLDEST_JAVA}-jre-headless"
     if path is None:
         raise KafkaMissingError(f"there is no java on PATH; {brings}")
-    ran = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
-    found = re.search(r'version "(\d+)', ran.stderr + ran.stdout)
+    said = _version(path)
+    found = re.search(r'version "(\d+)', said)
     if found is None or int(found[1]) < OLDEST_JAVA:
-        said = (ran.stderr or ran.stdout).partition("\n")[0].strip()
+        said = said.partition("\n")[0].strip()
         raise KafkaMissingError(f"{path} is {said or 'none that tells its version'}; {brings}")
     return path
+
+
+@cache
+def _version(path: str) -> str:
+    ran = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+    return ran.stderr or ran.stdout
 
 
 def jars() -> Path:

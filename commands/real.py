@@ -143,6 +143,7 @@ class Real:
     def _targets(self, host: str) -> Mapping[str, str]:
         here = reachable(host)
         found = {role: f"{here}:{self.kept.metrics + n}" for n, role in enumerate(self._roles)}
+        found["influxdb"] = f"127.0.0.1:{self.kept.influx}"
         return found if self._console is None else {**found, "console": self._console}
 
     def _kept(self, settings: Settings) -> folder.Servers:

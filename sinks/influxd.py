@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import urllib.request
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,14 +35,19 @@ def influxd() -> Path:
     for path in _places():
         if not path.is_file():
             continue
-        ran = subprocess.run([path, "version"], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
-        if re.search(r"InfluxDB v?2\.", ran.stdout):
+        if re.search(r"InfluxDB v?2\.", said := _version(path)):
             return path
-        seen.append(f"{path} is {ran.stdout.strip() or 'none that tells its version'}")
+        seen.append(f"{path} is {said or 'none that tells its version'}")
     found = f" ({'; '.join(seen)})" if seen else ""
     raise InfluxMissingError(
         f"there is no InfluxDB 2 on PATH or in .cache/influxd{found}; tools/build_influxd.sh builds it"
     )
+
+
+@cache
+def _version(path: Path) -> str:
+    ran = subprocess.run([path, "version"], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+    return ran.stdout.strip()
 
 
 def _places() -> Iterator[Path]:
