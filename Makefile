@@ -18,7 +18,7 @@ WEB := console/web
 NPM := ../../tools/npm.sh
 WEB_SOURCES := $(wildcard $(WEB)/src/* $(WEB)/public/* $(WEB)/*.json $(WEB)/*.mjs)
 
-.PHONY: help setup run web web-test web-wire test test-slow check bench prove generate clean
+.PHONY: help setup run run-real web web-test web-wire test test-slow check bench prove generate clean
 .PHONY: check-lint check-format check-types check-imports check-contracts check-rules check-rule-tests
 
 help: ## this list
@@ -36,6 +36,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 run: $(STAMP) $(WEB)/dist/index.html ## a living city in this terminal, and its console at http://127.0.0.1:8080 (PORT=8090 chooses another port)
 	@$(BIN)/citywatch up $(if $(PORT),--port $(PORT)) $(ARGS)
+
+run-real: $(STAMP) $(WEB)/dist/index.html ## the same on Apache Kafka and InfluxDB as processes, their data kept in var/ (says in one line what is missing)
+	@$(BIN)/citywatch up --real $(if $(PORT),--port $(PORT)) $(ARGS)
 
 web: $(WEB)/dist/index.html ## build the console's page (with Node 20, or one from PyPI where there is none)
 

@@ -99,6 +99,7 @@ def test_make_without_a_target_tells_each_target_in_one_line():
         "help",
         "setup",
         "run",
+        "run-real",
         "web",
         "web-test",
         "test",
