@@ -163,8 +163,8 @@ class Metrics(_Part):
     port: int = Field(
         0,
         ge=0,
-        le=65_533,
-        description="of the judge's /metrics, /health and /ready; the store's is the next, the alarms' the one after; 0: none",
+        le=65_532,
+        description="of the judge's /metrics, /health and /ready; the store's is the next, then the alarms' and the ledger's; 0: none",
     )
 
 

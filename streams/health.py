@@ -121,7 +121,7 @@ def serve(host: str, port: int, answer: Callable[[str, str], Answer]) -> _Server
     except (OSError, OverflowError) as error:
         raise SettingsError(
             f"metrics cannot be served at {host}:{port}: {error.strerror if isinstance(error, OSError) else error}; "
-            "set CITYWATCH_METRICS__PORT to where three ports in a row are free (judge, store, alarms), or to 0"
+            "set CITYWATCH_METRICS__PORT to where four ports in a row are free (judge, store, alarms, ledger), or to 0"
         ) from None
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server
