@@ -23,6 +23,7 @@ from commands.output import tell
 from models import catalogue
 from models.base import micros
 from settings import KAFKA_SECURITY
+from sinks import ledger
 from sinks.contract import Record
 from sinks.open import may_hold, open_store
 
@@ -137,6 +138,8 @@ class World:
         bootstrap = self.settings.kafka.bootstrap
         if bootstrap is None and may_hold(self.settings):  # a Kafka's log goes on, and so do its alarms
             asyncio.run(close_ended(self.settings))
+            for topic, count in asyncio.run(close_accounts(self.settings)).items():
+                tell(f"{topic}: {count:,} were stored that a killed city's ledger had not yet accounted for")
         if bootstrap is None:
             self._broker = EmbeddedBroker()
             bootstrap, log_id = self._broker.bootstrap, self._broker.log_id
@@ -274,6 +277,15 @@ async def close_ended(settings: Settings) -> int:
         ]
         await store.keep([Record(*r) for r in changed])
         return len(changed)
+    finally:
+        await store.close()
+
+
+async def close_accounts(settings: Settings) -> dict[str, int]:
+    """As `sinks.ledger.close_accounts`: a city that was killed, its embedded log with it, is accounted for."""
+    store = open_store(settings)
+    try:
+        return await ledger.close_accounts(store)
     finally:
         await store.close()
 
