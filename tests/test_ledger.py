@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.catalogue import ALARM_INPUT
 from sinks.contract import Point, Record
-from sinks.ledger import UNKNOWN, Line, ledger
+from sinks.ledger import UNKNOWN, Line, Live, close_accounts, ledger
 from sinks.sqlite import SqliteStore
 
 FLOW, AIR = "city.traffic.flow.v1", "city.environment.air.v1"
@@ -32,14 +32,15 @@ def flows(n, *, late=False):
 
 @pytest.fixture
 def account(tmp_path):
-    def account(points=(), records=()):
+    def account(points=(), records=(), live=None, *, close=False):
         async def run():
             store = SqliteStore(tmp_path / "store.sqlite")
             await store.write(list(points))
             await store.keep(list(records))
-            found = await ledger(store)
+            closed = await close_accounts(store) if close else None
+            found = await ledger(store, live)
             await store.close()
-            return found
+            return (closed, found) if close else found
 
         return asyncio.run(run())
 
@@ -80,6 +81,75 @@ def test_a_reject_of_a_topic_that_is_not_kept_is_missing(account):
 
 def test_what_the_judge_has_not_counted_is_there_twice(account):
     assert account(flows(2), [counted(stored=1)])[FLOW].missing == -1
+
+
+def test_a_correction_is_a_conflict_that_is_explained_and_what_nobody_read_is_missing(account):
+    line = account(flows(2), [counted(stored=2, conflict=1, corrected=3, unread=1)])[FLOW]
+    assert line == Line(7, stored=2, conflict=4, corrected=3)
+    assert line.missing == 1
+    assert line.json()["corrected"] == 3
+
+
+def test_what_the_log_forgot_unaccounted_is_no_exact_account(account):
+    line = account(flows(2), [counted(stored=2, forgotten=5)])[FLOW]
+    assert (line.missing, line.exact, line.json()["forgotten"]) == (0, False, 5)
+
+
+def running(before, after, waiting=0):
+    """A log that runs: its account when asked first, and when all is counted that was in it then."""
+
+    async def later():
+        return None if after is None else {(FLOW, 0): after}
+
+    async def waits():
+        return {FLOW: waiting}
+
+    return Live("L", {(FLOW, 0): before}, waits, later)
+
+
+def test_the_account_of_a_log_that_runs_is_its_own_and_not_the_one_in_the_store(account):
+    old = [counted(stored=1), counted(1, stored=2), counted(0, log="M", stored=1)]
+    assert account(flows(7), old, running({"stored": 4}, {"stored": 4}))[FLOW] == Line(7, stored=7)
+
+
+def test_points_that_came_while_we_asked_are_waiting_and_not_there_twice(account):
+    line = account(flows(7), (), running({"stored": 4}, {"stored": 8}))[FLOW]
+    assert line == Line(4, stored=4, waiting=4)
+    assert line.exact
+    assert line.json()["waiting"] == 4
+
+
+def test_more_than_can_have_come_meanwhile_is_there_twice_even_while_events_flow(account):
+    assert account(flows(7), (), running({"stored": 4}, {"stored": 6}))[FLOW].missing == -3
+
+
+def test_less_than_was_accounted_for_is_missing_even_while_events_flow(account):
+    assert account(flows(7), (), running({"stored": 8}, {"stored": 100}))[FLOW].missing == 1
+
+
+def test_while_the_ledger_is_away_all_that_the_log_has_may_be_on_its_way(account):
+    assert account(flows(7), [reject(1, offset=3)], running({"stored": 4}, None, 4))[FLOW] == Line(
+        4, stored=4, waiting=4
+    )
+    assert account(flows(9), (), running({"stored": 4}, None, 4))[FLOW].missing == -6
+
+
+def test_what_a_killed_city_stored_beyond_its_account_is_accounted_for_once_and_stays_visible(account):
+    closed, lines = account(
+        [*flows(9), *flows(1, late=True)], [counted(stored=5), reject(1, offset=3)], close=True
+    )
+    assert closed == {FLOW: 5}
+    assert lines[FLOW] == Line(10, stored=9, rejected=1, unaccounted=5)
+    assert account(flows(9), close=True)[0] == {}
+    again, lines = account(flows(12), close=True)
+    assert again == {FLOW: 3}
+    assert lines[FLOW] == Line(13, stored=12, rejected=1, unaccounted=8)
+
+
+def test_what_a_killed_city_lost_is_not_accounted_away(account):
+    closed, lines = account(flows(4), [counted(stored=5)], close=True)
+    assert closed == {}
+    assert lines[FLOW].missing == 1
 
 
 def test_rejects_of_no_topic_and_of_the_alarm_input_stand_for_themselves(account):
