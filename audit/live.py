@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+    OffsetOutOfRangeError,
+)
 
 from audit.account import Account, Fold
 from audit.worker import account_of, named_place
@@ -25,6 +31,8 @@ if TYPE_CHECKING:
     from sinks.contract import Record
 
 _Place = tuple[str, int]
+
+_NO_GROUP = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)
 
 #: The ledger's worker is a second behind a store that keeps up.
 PATIENCE_S = 6.0
@@ -56,6 +64,8 @@ async def accounts(world: World) -> dict[_Place, Account]:
         try:
             await admin.start()
             found = await admin.list_consumer_group_offsets(group, partitions=list(places))
+        except _NO_GROUP:
+            return {}  # its coordinator is only being found: it has committed nothing
         finally:
             await admin.close()
     said = {places[tp]: account_of(at.offset, at.metadata) for tp, at in found.items() if at.offset >= 0}

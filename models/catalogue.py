@@ -42,7 +42,7 @@ PLATFORM: tuple[PlatformTopic, ...] = (
         REJECTED, "delete", "restricted", 7 * _DAY, "what was not a valid event, with reason and bytes"
     ),
     PlatformTopic(RULES, "delete", "public", -1, "rules and registry, one versioned set a record"),
-    PlatformTopic(LEDGER, "compact", "public", -1, "what the judge counted, per topic and partition"),
+    PlatformTopic(LEDGER, "compact", "public", -1, "the account of each topic and partition"),
     PlatformTopic(
         ALARM_INPUT, "delete", "restricted", 30 * _DAY, "signals and commands: the alarm plane's one log"
     ),
