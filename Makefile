@@ -18,7 +18,7 @@ WEB := console/web
 NPM := ../../tools/npm.sh
 WEB_SOURCES := $(wildcard $(WEB)/src/* $(WEB)/public/* $(WEB)/*.json $(WEB)/*.mjs)
 
-.PHONY: help setup run run-real web web-test web-wire test test-slow check bench prove generate clean
+.PHONY: help setup run run-real web web-test web-wire test test-slow check bench prove chaos generate clean
 .PHONY: check-lint check-format check-types check-imports check-contracts check-rules check-rule-tests
 
 help: ## this list
@@ -85,6 +85,9 @@ bench: $(STAMP) ## events/s of judging and storing beside the same jobs on bare 
 
 prove: $(STAMP) ## 2,000 drawn episodes of every kind of rule against the oracle, cut anywhere, in any order (goes on where it was stopped)
 	$(BIN)/python -m bench.prove $(ARGS)
+
+chaos: $(STAMP) ## kill workers and brokers of real Kafka and InfluxDB, and compare with the truth (goes on where it was stopped; var/chaos.csv)
+	$(BIN)/python -m bench.chaos $(ARGS)
 
 generate: $(STAMP) ## write docs/schemas, docs/asyncapi.yaml and docker/grafana/dashboards from the models
 	$(BIN)/citywatch schemas write

@@ -1,7 +1,12 @@
-"""A worker that kills itself as it comes to a line of our code for the nth time: `CUT_AT=streams/checkpoint.py:278:3 fatal.py worker …`."""
+"""A worker that kills itself as it comes to a line of our code for the nth time, or one without a mechanism.
+
+CUT_AT=streams/checkpoint.py:278:3 fatal.py worker --role judge
+WITHOUT=order fatal.py worker --role judge
+"""
 
 from __future__ import annotations
 
+import asyncio
 import dis
 import os
 import signal
@@ -66,10 +71,25 @@ def _arm(file: str, line: int, nth: int) -> None:
     sys.settrace(calls)
 
 
+def _without_order() -> None:
+    """Commits what was taken at once, and saves and sends in its own time: the fault that the checkpoint's order is there against."""
+    from streams.checkpoint import Checkpoints  # noqa: PLC0415 - this file is read by tests that need none of it
+
+    async def keep(self: Any, held: Any) -> None:
+        while True:
+            await asyncio.sleep(0.05)
+            self.app.positions[held.tp] = held.committed = held.offset + 1
+
+    Checkpoints._keep = keep
+
+
 if __name__ == "__main__":
-    file, line, nth = os.environ.pop("CUT_AT").split(":")
     sys.path[0] = str(ROOT)
+    if os.environ.pop("WITHOUT", "") == "order":
+        _without_order()
+    if cut := os.environ.pop("CUT_AT", ""):
+        file, line, nth = cut.split(":")
+        _arm(file, int(line), int(nth))
     from cli import main
 
-    _arm(file, int(line), int(nth))
     sys.exit(main())

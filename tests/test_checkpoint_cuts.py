@@ -20,7 +20,7 @@ from models import catalogue
 from models.alarm import COMMAND_TYPE, Command, Signal
 from models.base import moment
 from settings import Settings
-from streams import alarms, checkpoint, judge
+from streams import checkpoint, sets
 from streams.alarms import AlarmsWork
 from streams.judge import JudgeWork
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 T0 = 1_767_225_600_000  # ms
 VERSION = 0
+QUIET_S = 3.0
 JUDGED = TP(FLOW, 0)
 INPUT = TP(catalogue.ALARM_INPUT, 0)
 
@@ -148,8 +149,8 @@ def _cut_at(life: Life, file: str, line: int, nth: int) -> None:
     sys.settrace(lambda frame, _event, _arg: local if frame.f_code.co_filename == wanted else None)
 
 
-async def _live(work: Any, life: Life, seconds: float) -> None:
-    """Take chunks as they come, save, commit every half second; then be told to stop."""
+async def _live(work: Any, life: Life) -> None:
+    """Take chunks as they come, save, commit every half second; be told to stop when nothing more has come for a while."""
     loop, points = asyncio.get_running_loop(), work.checkpoints
     await points._on_rebalance()
 
@@ -159,18 +160,18 @@ async def _live(work: Any, life: Life, seconds: float) -> None:
             await life.commit()
 
     committing = asyncio.create_task(commits())
-    at, until = points.held[life.tp].offset + 1, loop.time() + seconds
-    while loop.time() < until:
+    at, last = points.held[life.tp].offset + 1, loop.time()
+    while loop.time() < last + QUIET_S:
         chunk = life.log.of(life.tp.topic, life.tp.partition)[at : at + life.random.randint(1, 8)]
         if chunk:
-            at += len(chunk)
+            at, last = at + len(chunk), loop.time()
             await work.take(SimpleNamespace(tp=life.tp, topic=life.tp.topic, value=chunk, generation_id=1))
         await asyncio.sleep(life.random.choice([0.02, 0.1, 0.5]))
     await points._on_shutdown()
     committing.cancel()
 
 
-async def _until_it_ends(log: Log, role: str, seed: int, cut: Any, seconds: float) -> bool:
+async def _until_it_ends(log: Log, role: str, seed: int, cut: Any) -> bool:
     """One life; whether it was cut."""
     life = Life(log, JUDGED if role == "judge" else INPUT, Random(seed))
     settings = Settings.model_validate({"checkpoint": {"seconds": 1, "bytes": 20_000}})
@@ -178,7 +179,7 @@ async def _until_it_ends(log: Log, role: str, seed: int, cut: Any, seconds: floa
     work.checkpoints.producer = life
     if cut is not None:
         _cut_at(life, *cut)
-    living = asyncio.create_task(_live(work, life, seconds))
+    living = asyncio.create_task(_live(work, life))
     await asyncio.wait({living, life.over}, return_when=asyncio.FIRST_COMPLETED)
     sys.settrace(None)
     if not life.dead:
@@ -193,11 +194,10 @@ def settings_and_rules(monkeypatch):
     async def rules_of(*_a):
         return RULES
 
-    monkeypatch.setattr(judge.topics, "rules_of", rules_of)
-    monkeypatch.setattr(alarms.topics, "rules_of", rules_of)
+    monkeypatch.setattr(sets, "rules_of", rules_of)
 
 
-def live(log, role, monkeypatch, seed, cut=None, seconds=14.0):
+def live(log, role, monkeypatch, seed, cut=None):
     """One life over the log; whether it was cut."""
 
     async def read_all(_bootstrap, topic, partitions):
@@ -208,7 +208,7 @@ def live(log, role, monkeypatch, seed, cut=None, seconds=14.0):
     monkeypatch.setattr(checkpoint.clients, "read_all", read_all)
     with asyncio.Runner(loop_factory=Instant) as runner:
         try:
-            return runner.run(_until_it_ends(log, role, seed, cut, seconds))
+            return runner.run(_until_it_ends(log, role, seed, cut))
         finally:
             sys.settrace(None)
 
@@ -309,7 +309,7 @@ def wrong(role, records, expected, cut, monkeypatch) -> str | None:
     file, line, nth = cut
     if not live(log, role, monkeypatch, line * 10 + nth, cut):
         return "not reached"
-    live(log, role, monkeypatch, line, (file, line, 2), seconds=2)
+    live(log, role, monkeypatch, line, (file, line, 2))
     for life in range(6):
         if not live(log, role, monkeypatch, line * 10 + life):
             break
@@ -389,6 +389,6 @@ def test_the_cuts_find_it_when_a_mechanism_is_switched_off(mechanism, monkeypatc
     made: dict[str, Any] = {}
     exec(code, vars(module), made)
     monkeypatch.setattr(owner, name, made[name])
-    cuts = [(file, line, nth) for nth in (2, 5, 1, 9) for file, line in lines(role)[::3]]
+    cuts = [(file, line, nth) for nth in range(1, 10) for file, line in lines(role, ("_save", "_keep", "take"))]
     Random(mechanism).shuffle(cuts)
     assert any(faults(one) for one in tried(role, monkeypatch, cuts)), "no cut shows that it is missing"
