@@ -15,7 +15,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from bus.clients import EMBEDDED, MAX_RECORD_BYTES, UnreachableError, admin, name, producer, read_one, records
-from bus.headers import control_record, is_event
+from bus.headers import control_of, control_record, is_event
 from bus.security import explained
 from models import catalogue
 from rules.spec import ENGINE, RuleSet
@@ -375,7 +375,7 @@ def history(bootstrap: str, prefix: str = "") -> list[Published]:
             begun = dict(record.headers).get(_EFFECTIVE_FROM, b"0")
             stamp = record.timestamp * 1000
             found.append(Published(record.offset, record.value, int(begun), announced=False, at=stamp))
-        elif found and json.loads(record.value)["version"] == found[-1].version:
+        elif found and (control_of(record.value) or (None,))[0] == found[-1].version:
             found[-1] = found[-1]._replace(announced=True)
     return found
 

@@ -155,7 +155,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 #: Where a store that counts nanoseconds in 64 bits ends: 1677-09-21 to 2262-04-11.
-_EARLIEST, _LATEST = -(2**63) // 1000 + 1, 2**63 // 1000
+EARLIEST, LATEST = -(2**63) // 1000 + 1, 2**63 // 1000
 
 
 def refusal(point: Point) -> str | None:
@@ -170,7 +170,7 @@ def refusal(point: Point) -> str | None:
 def refusal_of_values(point: Point) -> str | None:
     """The part of `refusal` that differs from point to point of one series with the same fields."""
     _, _, time, fields, event_id, _, _ = point
-    if type(time) is not int or not _EARLIEST < time < _LATEST:
+    if type(time) is not int or not EARLIEST < time < LATEST:
         return f"time {time} is no microsecond between the years 1677 and 2262"
     if event_id and not _is_text(event_id):
         return "event_id is too long or no Unicode text"

@@ -201,11 +201,12 @@ class Checkpoints:
 
     async def _restore(self, tp: TP, committed: int, generation: int, found: dict[int, list[_Saved]]) -> Held:
         machine = self.new(tp)
+        found = {number: saved for number, saved in found.items() if 0 <= number < machine.buckets}
         best = {number: max(saved, key=lambda s: s.offset) for number, saved in found.items()}
         try:
             await self.prepare(tp, machine, {number: s.blob for number, s in best.items()})
             offsets = {number: max(machine.load(number, s.blob), committed - 1) for number, s in best.items()}
-        except (judge.FormatError, wide.FormatError) as error:
+        except (judge.FormatError, wide.FormatError, RecursionError) as error:
             log.error("checkpoint of %s cannot be used, rebuilding from the log: %s", _name(tp), error)
             REBUILT.inc()
             machine, offsets, committed = self.new(tp), {}, 0
@@ -235,11 +236,12 @@ class Checkpoints:
                 latest.pop(key, None)
         found: dict[str, dict[int, list[_Saved]]] = {}
         for key, value in latest.items():
-            name, number, _writer = key.decode().rsplit("/", 2)
-            offset = _OFFSET.unpack_from(value)[0]
-            found.setdefault(name, {}).setdefault(int(number), []).append(
-                _Saved(key, offset, value[_OFFSET.size :])
-            )
+            try:
+                name, number, _writer = key.decode().rsplit("/", 2)
+                saved = _Saved(key, _OFFSET.unpack_from(value)[0], value[_OFFSET.size :])
+                found.setdefault(name, {}).setdefault(int(number), []).append(saved)
+            except (ValueError, struct.error) as error:
+                log.error("%s: the record under %r is no snapshot of ours: %s", self.topic, key, error)
         return found
 
     # --- saving -------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from bus.rejects import reject
 from models import catalogue
 from models.base import micros
 from models.decode import Rejection, decode
-from sinks.contract import Point, Query, Record, Rejected, StoreError, Unavailable
+from sinks.contract import EARLIEST, LATEST, Point, Query, Record, Rejected, StoreError, Unavailable
 from sinks.points import alarm_point, pointer
 from streams.consumer import ChunkApp
 from streams.domain import domains
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 BATCH = 5000
 #: Chunks waiting for the store before the fetch itself waits.
 WAITING = 32
+#: Of the id of a whole record; the longest of ours are two ids and a topic.
+MOST_ID = 500
 
 
 @dataclass(slots=True)
@@ -110,13 +112,12 @@ class StoreWork:
             if not record.value:
                 continue
             try:
-                made = _READ[kind](record)
+                made = _sound(_READ[kind](record))
                 if kind == "alarm_event":
                     chunk.points.append((alarm_point(made.body), record))
                 chunk.records.append(made)
-            except (ValueError, KeyError, TypeError) as error:
-                if kind != "rejected":  # what is refused among the rejects would be refused for ever
-                    chunk.refused.append((record, "not_json", f"{type(error).__name__}: {error}"))
+            except Exception as error:  # noqa: BLE001 - reading is pure: whatever it raises, this is no record of ours
+                chunk.refused.append((record, "not_json", f"{type(error).__name__}: {error}"[:500]))
                 log.warning("a record of %s at offset %d cannot be kept: %s", tp.topic, record.offset, error)
         return chunk
 
@@ -152,7 +153,8 @@ class StoreWork:
             topic = self.kinds[name][0].topic.name if name in self.kinds else name
             REJECTED.labels(topic, reason).inc()
             sending = reject(self.log_id, topic, record, reason, detail)
-            acks.append(await self.producer.send(self.rejected, **sending))
+            if name != self.rejected:  # what is refused among the rejects would come back there for ever
+                acks.append(await self.producer.send(self.rejected, **sending))
             # Kept at once: from the topic it would come back here, and the embedded broker may have forgotten it.
             records.append(_kept_reject(sending["value"], sending["timestamp_ms"]))
         if records:
@@ -198,6 +200,19 @@ class StoreWork:
 
 
 # --- whole records ------------------------------------------------------------------------------------------------
+
+
+def _sound(made: Record) -> Record:
+    """The record, if every store can keep it. Raises ValueError."""
+    if type(made.id) is not str or not 0 < len(made.id) <= MOST_ID:
+        raise ValueError(f"its id is no text of 1 to {MOST_ID} characters")
+    if not EARLIEST < made.time < LATEST:
+        raise ValueError(f"its time is no microsecond between the years 1677 and 2262: {made.time}")
+    position = made.body.get("position")
+    if position is not None and not (type(position) is int and abs(position) < 2**63):
+        raise ValueError("its position is no whole number of 64 bits")
+    json.dumps(made.body, allow_nan=False, ensure_ascii=False).encode()  # no NaN, no half of a character
+    return made
 
 
 def _alarm_event(record: Any) -> Record:
