@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from bus.clients import name
+from bus.topics import wanted
 from models import catalogue
 
 Role = Literal["judge", "store", "alarms", "ledger", "console", "source", "admin", "subscriber"]
@@ -14,7 +15,7 @@ ROLES: dict[Role, str] = {
     "judge": "citywatch worker --role judge",
     "store": "citywatch worker --role store",
     "alarms": "citywatch worker --role alarms",
-    "ledger": "citywatch ledger, doctor, explain and tail: looks at everything, changes nothing",
+    "ledger": "citywatch worker --role ledger, and those who look at everything: ledger, doctor, explain, tail",
     "console": "citywatch console, and citywatch alarms ack",
     "source": "citywatch simulate, gateway and rejected redrive, and every adapter of a city's system",
     "admin": "citywatch topics apply, citywatch rules apply",
@@ -27,35 +28,28 @@ class Right(NamedTuple):
 
     role: Role
     kind: Literal["topic", "group"]
-    name: str
+    names: tuple[str, ...]
     operations: tuple[str, ...]
 
 
+_OWN = "city.platform.event.v1"
 READ, WRITE, DESCRIBE = ("Read",), ("Write",), ("Describe",)
 BOTH = ("Read", "Write")
-#: Every topic and every group of ours, whatever may be added.
-CITY, GROUPS = "city.*", "citywatch-*"
+#: Every topic and every group of ours, whatever may be added, and the groups of others.
+CITY, GROUPS, _THEIRS = "city.*", "citywatch-*", ("subscriber-*",)
 
 
 def rights(prefix: str = "") -> list[Right]:
     """All of them, by role, as named in the world of `prefix`. A right to read or write includes that to describe."""
     sources = [topic.name for topic in catalogue.topics().values()]
-    public = [
-        topic.name
-        for topic in (*catalogue.topics().values(), *catalogue.PLATFORM)
-        if topic.access == "public"
-    ]
+    public = [want.name for want in wanted().values() if want.access == "public"]
     kept = [catalogue.ALARM_EVENT, catalogue.ALARM_STATE, catalogue.LEDGER]
     table: list[tuple[Role, Literal["topic", "group"], list[str], tuple[str, ...]]] = [
-        (
-            "judge",
-            "topic",
-            sources,
-            BOTH,
-        ),  # it writes the empty records by which time goes on where nothing comes
+        # It writes the empty records by which time goes on where nothing comes.
+        ("judge", "topic", sources, BOTH),
         ("judge", "topic", [catalogue.RULES], READ),
         ("judge", "topic", [catalogue.JUDGE_STATE], BOTH),
-        ("judge", "topic", [catalogue.ALARM_INPUT, catalogue.LEDGER], WRITE),
+        ("judge", "topic", [catalogue.ALARM_INPUT], WRITE),
         ("judge", "group", ["citywatch-judge"], READ),
         ("store", "topic", [*sources, *kept], READ),
         ("store", "topic", [catalogue.REJECTED], BOTH),
@@ -65,6 +59,8 @@ def rights(prefix: str = "") -> list[Right]:
         ("alarms", "topic", [catalogue.ALARM_EVENT, catalogue.ALARM_STATE, catalogue.REJECTED], WRITE),
         ("alarms", "group", ["citywatch-alarms"], READ),
         ("ledger", "topic", [CITY], ("Read", "DescribeConfigs")),
+        ("ledger", "topic", [catalogue.LEDGER, _OWN], WRITE),
+        ("ledger", "group", ["citywatch-ledger"], READ),
         ("ledger", "group", [GROUPS], DESCRIBE),
         ("console", "topic", [CITY], DESCRIBE),
         ("console", "topic", [*sources, catalogue.RULES, catalogue.ALARM_EVENT, catalogue.ALARM_STATE], READ),
@@ -73,14 +69,14 @@ def rights(prefix: str = "") -> list[Right]:
         ("source", "topic", [CITY], DESCRIBE),
         ("source", "topic", [*sources, catalogue.REJECTED], WRITE),
         ("source", "group", [GROUPS], DESCRIBE),
-        ("admin", "topic", [CITY], ("Create", "DescribeConfigs", "AlterConfigs")),
-        ("admin", "topic", [*sources, catalogue.ALARM_INPUT], WRITE),  # from when on rules are in force
+        ("admin", "topic", [CITY], ("Describe", "Create", "DescribeConfigs", "AlterConfigs")),
+        # It tells every partition from when on a set of rules is in force.
+        ("admin", "topic", [*sources, catalogue.ALARM_INPUT], WRITE),
         ("admin", "topic", [catalogue.RULES], BOTH),
         ("subscriber", "topic", public, READ),
-        ("subscriber", "group", ["subscriber-*"], READ),
+        ("subscriber", "group", [*_THEIRS], READ),
     ]
     return [
-        Right(role, kind, one if one.startswith("subscriber-") else name(prefix, one), operations)
+        Right(role, kind, tuple(n if n in _THEIRS else name(prefix, n) for n in names), operations)
         for role, kind, names, operations in table
-        for one in names
     ]

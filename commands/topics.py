@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from commands.output import option_json, part, parts, print_json, table, teach, tell
+from commands.output import UsageError, option_json, part, parts, print_json, table, teach, tell
 from commands.reach import broker
 from models import catalogue
 from rules.terms import duration_text
@@ -36,6 +37,10 @@ somebody set it. No topic is deleted. Partitions are never added, since keys wou
 what would have the broker delete records (shorter retention, another way of cleaning up) is not done unless asked for:
 these are told as problems (exit code 1), and then the rules are left as they are."""
 
+ACLS = """\
+Print what each role must be let do on the broker, and nothing more, as the commands that say so to it. Needs no broker.
+Each role is a user of its own; its name is the role's with citywatch- before it, unless --user says otherwise."""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     teach(
@@ -58,6 +63,21 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="put these in force, and not the ones that are shipped",
     )
     option_json(applied)
+    told = part(
+        where,
+        "acls",
+        ACLS,
+        acls,
+        "  citywatch topics acls --user judge=CN=judge.city.vn\n  citywatch topics acls --json",
+    )
+    told.add_argument(
+        "--user",
+        action="append",
+        default=[],
+        metavar="ROLE=NAME",
+        help="as the broker knows that role's user",
+    )
+    option_json(told)
     for one in (planned, applied):
         one.add_argument(
             "--allow-deleting",
@@ -146,3 +166,28 @@ def _told(changes: list[Any], *, as_json: bool) -> int:
     if all(change.action == "note" for change in changes):
         tell("the broker has every topic as it should be")
     return 1 if any(change.action == "problem" for change in changes) else 0
+
+
+def acls(args: argparse.Namespace, settings: Settings) -> int:
+    from bus.rights import ROLES, rights  # noqa: PLC0415 - as above
+
+    users: dict[str, str] = {role: f"citywatch-{role}" for role in ROLES}
+    for said in args.user:
+        role, equals, user = said.partition("=")
+        if role not in users or not (equals and user):
+            raise UsageError(f"--user {said}: say ROLE=NAME, where ROLE is {', '.join(users)}")
+        users[role] = user
+    found = [{**right._asdict(), "user": users[right.role]} for right in rights(settings.kafka.prefix)]
+    if args.json:
+        print_json(found)
+        return 0
+    where = settings.kafka.bootstrap or "HOST:PORT"
+    for right in found:
+        operations = " ".join(f"--operation {operation}" for operation in right["operations"])
+        names = " ".join(f"--{right['kind']} {name.rstrip('*')}" for name in right["names"])
+        pattern = "prefixed" if right["names"][0].endswith("*") else "literal"
+        print(
+            f"kafka-acls --bootstrap-server {where} --add --allow-principal {quote('User:' + right['user'])} "
+            f"{operations} {names} --resource-pattern-type {pattern}"
+        )
+    return 0

@@ -18,7 +18,7 @@ LOOK_S = 1.0
 
 #: The topics of the platform that a role reads or writes; each reads the source topics but the alarms.
 _OWN = {
-    "judge": [catalogue.ALARM_INPUT, catalogue.JUDGE_STATE, catalogue.LEDGER, catalogue.RULES],
+    "judge": [catalogue.ALARM_INPUT, catalogue.JUDGE_STATE, catalogue.RULES],
     "store": [catalogue.REJECTED, catalogue.ALARM_EVENT, catalogue.ALARM_STATE, catalogue.LEDGER],
     "alarms": [
         catalogue.ALARM_INPUT,
@@ -73,4 +73,8 @@ def _why_not(bootstrap: str, want: dict[str, topics.Wanted]) -> str | None:
     if wrong:
         raise SettingsError("\n".join(wrong))
     missing = sorted(want.keys() - counts.keys())
-    return f"the broker has no {', '.join(missing)}: `citywatch topics apply` makes them" if missing else None
+    return (
+        f"the broker has no {', '.join(missing)}: `citywatch topics apply` makes them, and its user must be let read them (`citywatch topics acls`)"
+        if missing
+        else None
+    )

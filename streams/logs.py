@@ -55,8 +55,8 @@ class _Fold:
 class Folding(logging.StreamHandler[IO[str]]):
     """Writes a message, counts the same one for a minute, and then writes the last of them with the count.
 
-    The same is what has logger, level and template in common; at level error of our own logger, the text. Nothing is
-    held back but repetitions; `tick` tells those whose minute is over, `flush` all of them.
+    The same is what has logger, level, template and kinds of errors in common; at level error of our own logger, the
+    text. Nothing is held back but repetitions; `tick` tells those whose minute is over, `flush` all of them.
     """
 
     def __init__(self, stream: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
@@ -117,7 +117,10 @@ class Folding(logging.StreamHandler[IO[str]]):
 def _same(record: logging.LogRecord) -> Hashable:
     ours = record.name.split(".", 1)[0] == _OURS and record.levelno >= logging.ERROR
     if not ours:
-        return record.name, record.levelno, record.msg
+        # That a broker is away and that its certificate is over have one template, and not one cure.
+        args = record.args if isinstance(record.args, tuple) else ()
+        errors = tuple(type(arg).__name__ for arg in args if isinstance(arg, BaseException))
+        return record.name, record.levelno, record.msg, errors
     why = record.exc_info[1] if record.exc_info else None
     return record.name, record.levelno, record.getMessage(), repr(why)
 
