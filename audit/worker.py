@@ -43,6 +43,9 @@ SOURCE = "/citywatch/ledger"
 #: How often what was read is counted, and how often the store is asked.
 COUNT_S, ASK_S = 0.25, 10.0
 
+#: A ledger that was killed is given up after this long.
+SESSION_MS = 6000
+
 #: Bytes of a partition that are read and not yet counted. The rest waits in the log.
 _MOST_WAITING = 2 * 1024 * 1024
 
@@ -176,8 +179,8 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
             self.group,
             auto_offset_reset="earliest",  # what is gone is seen by its offsets, and told
             partition_assignment_strategy=[OneHasAll],
-            session_timeout_ms=6000,
-            heartbeat_interval_ms=2000,
+            session_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=SESSION_MS // 3,
             fetch_max_wait_ms=100,
         )
         self._producer, self._admin = clients.aio_producer(self.bootstrap), clients.aio_admin(self.bootstrap)
