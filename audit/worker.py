@@ -216,7 +216,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
             if self._anew:
                 await self._take_over()
             if not self.places:
-                await asyncio.sleep(0.1)
+                await self._consumer.getmany(timeout_ms=200)  # a spare one that never asked would leave the group
                 return
             few = await self._fetch()
             now = asyncio.get_running_loop().time()
@@ -371,7 +371,8 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
 
     async def _ask(self) -> None:
         assert self.finder is not None
-        days = self.settings.influx.retention_days or self.settings.store.retention_days
+        influx, sqlite = self.settings.influx, self.settings.store
+        days = sqlite.retention_days if influx.url is None else influx.retention_days
         oldest = _now() - (days - 0.5) * 86_400_000_000 if days else 0
         passed = self._passed.get((self.rejected.topic, 0), 0)
         try:
