@@ -8,19 +8,27 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kafka.errors import KafkaTimeoutError
+from truth import Truth
+
 from bus import clients, headers, topics
+from models import catalogue
 from models.base import moment
-from models.catalogue import ALARM_INPUT
+from models.catalogue import ALARM_EVENT, ALARM_INPUT
 from models.keys import partition_of
 from models.traffic import TrafficFlow
 from rules.spec import RuleSet
+from settings import read
+from sinks.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from truth import Verdict
 
 ROOT = Path(__file__).parents[1]
 FLOW = TrafficFlow.topic
@@ -100,8 +108,14 @@ class Feed(threading.Thread):
         self.join()
         for one in self.sent:
             one.get(120)
-        self._producer.close()
+        self.close()
         return len(self.sent)
+
+    def close(self) -> None:
+        """Stop at once."""
+        self._told.set()
+        with suppress(KafkaTimeoutError):
+            self._producer.close(0)
 
 
 class Workers:
@@ -183,21 +197,50 @@ class Ends:
         self._client.close()
 
 
-def input_stamps(bootstrap: str) -> list[float]:
-    """When the broker got each record of the alarm plane's input, in seconds."""
-    return [r.timestamp / 1000 for r in clients.records(bootstrap, (ALARM_INPUT, 0))]
+#: What each group reads, in the order in which one waits for the other; `alarms` appends to what it reads.
+READS = {
+    "judge": list(catalogue.topics()),
+    "alarms": [ALARM_INPUT],
+    "store": [*catalogue.topics(), catalogue.REJECTED, ALARM_EVENT, catalogue.ALARM_STATE, catalogue.LEDGER],
+}
 
 
-__all__ = [
-    "FLOW",
-    "RULES",
-    "SEGMENTS",
-    "Ends",
-    "Feed",
-    "Workers",
-    "begin",
-    "closing",
-    "flow",
-    "input_stamps",
-    "until",
-]
+def unread(bootstrap: str) -> dict[tuple[str, clients.Partition], tuple[int, int]]:
+    """What the groups have not read and committed: where they are, and where they should be."""
+    counts = topics.partitions()
+    places = {role: [(topic, n) for topic in READS[role] for n in range(counts[topic])] for role in READS}
+    ends = clients.end_offsets(bootstrap, set().union(*places.values()))
+    found = {}
+    with closing(clients.admin(bootstrap)) as admin:
+        for role, mine in places.items():
+            done = clients.group_offsets(admin, f"citywatch-{role}", mine)
+            found |= {(role, p): (done.get(p, 0), ends[p]) for p in mine if done.get(p, 0) < ends[p]}
+    return found
+
+
+def finish(workers: Workers, within: float = 120) -> list[Verdict]:
+    """Let the workers come to the end of the log, without a clock that moves it on; what is there against what must be."""
+    for name in list(workers.running):
+        workers.kill(name, signal.SIGTERM)
+    workers.start(environ={"CITYWATCH_KAFKA__CLOCK": "writer"})
+    deadline = time.monotonic() + within
+    while left := unread(workers.bootstrap):
+        assert time.monotonic() < deadline, f"not read within {within:g} s: {left}"
+        time.sleep(0.5)
+    for name in list(workers.running):
+        workers.kill(name, signal.SIGTERM)
+    return verdicts(workers)
+
+
+def verdicts(workers: Workers) -> list[Verdict]:
+    """By the pure run over the log as it stands."""
+    truth = Truth(workers.bootstrap, clients.log_id(workers.bootstrap), [FLOW.name])
+    given = {k: v for k, v in workers.environ().items() if k.startswith("CITYWATCH_")}
+    return truth.verdicts(open_store(read(given), read_only=True))
+
+
+def faults(found: list[Verdict]) -> list[str]:
+    """What is wrong; and nothing may be right only because there was nothing."""
+    named = {v.what: v for v in found}
+    empty = [f"no {what}" for what in ("signals", "history", "points") if not named[what].expected]
+    return empty + [str(v) for v in found if not v.ok]
