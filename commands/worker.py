@@ -61,12 +61,13 @@ def _ledger(settings: Settings) -> int:
     """The one role that is no Faust app: it shares as little as it can with what it checks. Until SIGTERM or Ctrl-C."""
     from audit.worker import Worker  # noqa: PLC0415 - Kafka's clients take half a second to import
     from bus import clients  # noqa: PLC0415
-    from streams import health, launch  # noqa: PLC0415
+    from streams import gate, health, launch  # noqa: PLC0415
     from streams.metrics import STARTED  # noqa: PLC0415
 
     bootstrap = settings.kafka.bootstrap
     if bootstrap is None:
         raise LookupError("a worker needs a broker: set CITYWATCH_KAFKA__BOOTSTRAP, or run `citywatch up`")
+    gate.open_for(LEDGER, settings)
     log_id = settings.kafka.log_id or clients.log_id(bootstrap)
 
     async def work() -> None:

@@ -28,6 +28,7 @@ _OWN = {
         catalogue.RULES,
         catalogue.REJECTED,
     ],
+    "ledger": [catalogue.REJECTED, catalogue.LEDGER],
 }
 
 
