@@ -34,12 +34,12 @@ AIMED = {
 
 
 @cache
-def lines(role: str) -> list[tuple[str, int]]:
-    """(file, line) of all that can be cut in a role."""
+def lines(role: str, only: tuple[str, ...] = ()) -> list[tuple[str, int]]:
+    """(file, line) of all that can be cut in a role, or in these functions of it."""
     return [
         (file, line)
         for file, names in AIMED[role].items()
-        for line in _lines_of(ROOT / file, frozenset(names))
+        for line in _lines_of(ROOT / file, frozenset(names & set(only) if only else names))
     ]
 
 

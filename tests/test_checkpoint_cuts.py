@@ -164,8 +164,9 @@ async def _live(work: Any, life: Life) -> None:
     while loop.time() < last + QUIET_S:
         chunk = life.log.of(life.tp.topic, life.tp.partition)[at : at + life.random.randint(1, 8)]
         if chunk:
-            at, last = at + len(chunk), loop.time()
+            at += len(chunk)
             await work.take(SimpleNamespace(tp=life.tp, topic=life.tp.topic, value=chunk, generation_id=1))
+            last = loop.time()
         await asyncio.sleep(life.random.choice([0.02, 0.1, 0.5]))
     await points._on_shutdown()
     committing.cancel()
@@ -389,6 +390,8 @@ def test_the_cuts_find_it_when_a_mechanism_is_switched_off(mechanism, monkeypatc
     made: dict[str, Any] = {}
     exec(code, vars(module), made)
     monkeypatch.setattr(owner, name, made[name])
-    cuts = [(file, line, nth) for nth in range(1, 10) for file, line in lines(role, ("_save", "_keep", "take"))]
+    cuts = [
+        (file, line, nth) for nth in range(1, 10) for file, line in lines(role, ("_save", "_keep", "take"))
+    ]
     Random(mechanism).shuffle(cuts)
     assert any(faults(one) for one in tried(role, monkeypatch, cuts)), "no cut shows that it is missing"
