@@ -173,7 +173,9 @@ def _events(domain: Domain) -> list[Panel]:
         )
         for name in kinds[1:3]
     ]
-    shown = columns((*domain.fields, *domain.tags))
+    shown = columns(
+        (EVENT_ID, *domain.fields, *domain.tags)
+    )  # the id, for a row without any field is not given
     query = select(shown, topic.measurement, _of(domain), rest="ORDER BY time DESC LIMIT 200")
     return [
         *panels,
@@ -354,11 +356,14 @@ def _health(platform: Sequence[Domain]) -> Board:
             "Since the last canary of a feed came through to the console's stream; one is sent every minute.",
             "s",
         ),
-        _metric(
-            "Sổ cái thiếu · Ledger: missing records",
-            "max by (topic) (citywatch_ledger_missing_records)",
-            "{{topic}}",
-            "Not 0 for long: something is lost (above) or was stored twice (below).",
+        Panel(
+            "Sổ cái · Ledger",
+            "lines",
+            (
+                Ask("max by (topic) (citywatch_ledger_missing_records)", "{{topic}} missing", "metrics"),
+                Ask("max by (topic) (citywatch_ledger_waiting_records)", "{{topic}} waiting", "metrics"),
+            ),
+            "missing: lost on the way to the store (above 0), or stored twice (below). waiting: on its way.",
         ),
         _metric(
             "Tồn đọng · Lag of the workers",
@@ -461,5 +466,6 @@ def _health(platform: Sequence[Domain]) -> Board:
             Row("Tải · Load", load),
             *map(_topic, platform),
         ),
+        notes=(alarms_over(both("Báo động", "Alarms"), f"\"domain\" = '{_PLATFORM}'"),),
         since="now-6h",
     )

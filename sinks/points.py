@@ -117,7 +117,7 @@ def alarm_point(entry: Mapping[str, Any]) -> Point:
     Only what names nobody: an operator's name and note stay in the record.
     """
     alarm = entry["alarm"]
-    domains = {domain_of(event["topic"]) for event in alarm.get("evidence", ())}
+    domains = {domain_of(topic) for topic in _rests_on(alarm)}
     tags = {
         "category": alarm["category"],
         "domain": domains.pop() if len(domains) == 1 else CITY,
@@ -132,3 +132,10 @@ def alarm_point(entry: Mapping[str, Any]) -> Point:
     }
     at = micros(datetime.fromisoformat(entry["at"]))
     return Point(ALARMS, tuple(sorted(tags.items())), at, tuple(fields.items()), entry["id"])
+
+
+def _rests_on(alarm: Mapping[str, Any]) -> list[str]:
+    """The topics of its evidence; of what was never heard, so that there is no evidence, that of its rule."""
+    topics = [event["topic"] for event in alarm.get("evidence", ())]
+    rules = ((alarm.get("proof") or {}).get("rules") or {}).get("rules", ())
+    return topics or [rule["on"] for rule in rules if "on" in rule]

@@ -116,7 +116,9 @@ def main() -> None:
             Path(os.environ["WORKERS_TOKEN_FILE"]),
         )
     except urllib.error.HTTPError as error:
-        raise SystemExit(f"InfluxDB answers {error.code} to {error.url}: {error.read().decode()[:300]}") from None
+        raise SystemExit(
+            f"InfluxDB answers {error.code} to {error.url}: {error.read().decode()[:300]}"
+        ) from None
     print("InfluxDB knows the workers and Grafana", file=sys.stderr)
 
 
