@@ -109,7 +109,7 @@ def control_of(value: bytes | None) -> tuple[int, Micros] | None:
     try:
         said = json.loads(value or b"")
         version, effective = said["version"], said["effective_from"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    good = type(version) is int and type(effective) is int and version >= 0
+    good = type(version) is int and type(effective) is int and 0 <= version < 2**63 and abs(effective) < 2**63
     return (version, effective) if good else None
