@@ -44,7 +44,7 @@ MINUTE: Micros = 60_000_000
 #: A stamp may be so much older than one before it, on a broker that takes its producers' word, without a difference.
 SLACK: Micros = 2 * MINUTE
 
-_NOT_EVENTS = frozenset({b"city.clock.v1", b"city.control.v1"})
+_NOT_EVENTS = frozenset({b"city.clock.v1", b"city.control.v1", b"city.canary.v1"})
 _US = timedelta(microseconds=1)
 _LOW = 0xFFFFFFFF
 

@@ -46,8 +46,9 @@ COUNT_S, ASK_S = 0.25, 10.0
 #: A ledger that was killed is given up after this long.
 SESSION_MS = 6000
 
-#: Bytes of a partition that are read and not yet counted. The rest waits in the log.
-_MOST_WAITING = 2 * 1024 * 1024
+#: Bytes of a partition that are read and not yet counted; the rest waits in the log. An embedded one forgets after 5 MiB,
+#: for the store as for us: what it may still have to count is held here.
+_MOST_WAITING, _MOST_WAITING_EMBEDDED = 2 * 1024 * 1024, 8 * 1024 * 1024
 
 #: Records folded in one go; then others have their turn.
 _SLICE = 2000
@@ -240,7 +241,8 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
 
     async def _fetch(self) -> bool:
         """Read on wherever there is room; whether there was little."""
-        wanted = [tp for tp, place in self.places.items() if place.size < _MOST_WAITING]
+        most = _MOST_WAITING_EMBEDDED if self.settings.kafka.embedded else _MOST_WAITING
+        wanted = [tp for tp, place in self.places.items() if place.size < most]
         found = await self._consumer.getmany(*wanted, self.rejected, self.ledger, timeout_ms=100)
         for tp, records in found.items():
             self._took(tp, records)

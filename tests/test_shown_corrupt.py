@@ -142,7 +142,7 @@ def test_corrupted_records_of_a_topic_are_kept_with_their_offset_and_bytes_and_n
     rules = load.load([CASES / "rules" / "none.yaml"])
     with World(settings, rules, clock="writer", effective_from=0, stamp=0) as world:
         bootstrap = world.running.bootstrap
-        readers = {TOPIC: ["citywatch-judge", "citywatch-store"]}
+        readers = {TOPIC: [f"citywatch-{role}" for role in ("judge", "store", "ledger")]}
 
         async def feed() -> dict:
             room = Room(bootstrap, readers)
