@@ -77,7 +77,9 @@ def test_workers_killed_and_put_to_sleep_in_turn_change_neither_history_nor_alar
         while worker(running.pid, "alarms") is None:
             time.sleep(0.2)
         time.sleep(6)
-        for number, role in enumerate(("judge", "store", "alarms", "judge", "alarms", "store", "judge")):
+        for number, role in enumerate(
+            ("judge", "store", "alarms", "judge", "ledger", "alarms", "store", "judge")
+        ):
             if running.poll() is not None:
                 break
             pid = worker(running.pid, role)
@@ -96,7 +98,9 @@ def test_workers_killed_and_put_to_sleep_in_turn_change_neither_history_nor_alar
         running.kill()
     assert running.returncode == 0, (tmp_path / "messages.txt").read_text()[-3000:]
     assert b'"exact": true' in out
-    assert {"judge", "store", "alarms"} <= set(done), "the replay ended before each worker was killed"
+    assert {"judge", "store", "alarms", "ledger"} <= set(done), (
+        "the replay ended before each worker was killed"
+    )
     whole, cut = (query(f, "traffic_flow", "--every", "1h", "--agg", "sum") for f in (uncut, tmp_path))
     assert whole == cut
     assert len(story(uncut)) > 500
