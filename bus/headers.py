@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from models.base import moment
+from models.catalogue import CANARY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,7 +21,7 @@ CLOCK = "city.clock.v1"
 #: A record that says which rules are in force from when on.
 CONTROL = "city.control.v1"
 
-_NOT_EVENTS = frozenset({CLOCK.encode(), CONTROL.encode()})
+_NOT_EVENTS = frozenset({CLOCK.encode(), CONTROL.encode(), CANARY.encode()})
 
 
 @lru_cache(maxsize=1024)

@@ -45,7 +45,7 @@ def rights(prefix: str = "") -> list[Right]:
     public = [want.name for want in wanted().values() if want.access == "public"]
     kept = [catalogue.ALARM_EVENT, catalogue.ALARM_STATE, catalogue.LEDGER]
     table: list[tuple[Role, Literal["topic", "group"], list[str], tuple[str, ...]]] = [
-        # It writes the empty records by which time goes on where nothing comes.
+        # It writes the empty records by which time goes on where nothing comes, and the canaries.
         ("judge", "topic", sources, BOTH),
         ("judge", "topic", [catalogue.RULES], READ),
         ("judge", "topic", [catalogue.JUDGE_STATE], BOTH),
@@ -56,15 +56,26 @@ def rights(prefix: str = "") -> list[Right]:
         ("store", "group", ["citywatch-store"], READ),
         ("alarms", "topic", [catalogue.ALARM_INPUT, catalogue.ALARMS_STATE], BOTH),
         ("alarms", "topic", [catalogue.RULES], READ),
-        ("alarms", "topic", [catalogue.ALARM_EVENT, catalogue.ALARM_STATE, catalogue.REJECTED], WRITE),
+        (
+            "alarms",
+            "topic",
+            [catalogue.ALARM_EVENT, catalogue.ALARM_STATE, catalogue.REJECTED, catalogue.CANARY],
+            WRITE,
+        ),
         ("alarms", "group", ["citywatch-alarms"], READ),
         ("ledger", "topic", [CITY], ("Read", "DescribeConfigs")),
         ("ledger", "topic", [catalogue.LEDGER, _OWN], WRITE),
         ("ledger", "group", ["citywatch-ledger"], READ),
         ("ledger", "group", [GROUPS], DESCRIBE),
         ("console", "topic", [CITY], DESCRIBE),
-        ("console", "topic", [*sources, catalogue.RULES, catalogue.ALARM_EVENT, catalogue.ALARM_STATE], READ),
-        ("console", "topic", [catalogue.ALARM_INPUT], WRITE),
+        (
+            "console",
+            "topic",
+            [*sources, catalogue.RULES, catalogue.ALARM_EVENT, catalogue.ALARM_STATE, catalogue.CANARY],
+            READ,
+        ),
+        # It tells on the platform's own topic which feeds do not come through.
+        ("console", "topic", [catalogue.ALARM_INPUT, _OWN], WRITE),
         ("console", "group", [GROUPS], DESCRIBE),
         ("source", "topic", [CITY], DESCRIBE),
         ("source", "topic", [*sources, catalogue.REJECTED], WRITE),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from commands.output import UsageError
 from commands.reach import broker, broker_if_any, topic_named
 from models.base import PLACE_FIELDS, moment
-from models.catalogue import event_of, topics
+from models.catalogue import CANARY, event_of, topics
 from models.decode import Rejection, decode
 from rules.expr import bare
 from rules.terms import types_of
@@ -135,7 +135,7 @@ class Log:
             value, digest = record.value, 0
             found: Event | Rejection | InForce | None
             kind = type_of(record.headers) if record.key is None else None
-            if kind == CLOCK and not value:
+            if kind == CANARY or (kind == CLOCK and not value):
                 found = None
             elif kind == CONTROL:
                 said = json.loads(value)
@@ -345,7 +345,7 @@ class Files:
             raise UsageError(
                 f"{at}: a topic is a name, as in city.traffic.flow.v1, and not {json.dumps(topic)}"
             )
-        if topic in ("city.clock.v1", "city.control.v1") or topic not in wanted:
+        if topic in ("city.clock.v1", "city.control.v1", CANARY) or topic not in wanted:
             return None
         raw = json.dumps(value, ensure_ascii=False).encode()
         stamp = _stamp(said, value)

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-_BARE = ("city.clock.v1", "city.control.v1")
+_BARE = ("city.clock.v1", "city.control.v1", "city.canary.v1")
 
 
 def _records(place: Broker, topic: str, *, from_beginning: bool) -> Iterator[Any]:

@@ -36,6 +36,7 @@ ALARM_EVENT = "city.alarm.event.v1"
 ALARM_STATE = "city.alarm.state.v1"
 JUDGE_STATE = "city.judge.state.v1"
 ALARMS_STATE = "city.alarms.state.v1"
+CANARY = "city.canary.v1"
 
 PLATFORM: tuple[PlatformTopic, ...] = (
     PlatformTopic(
@@ -50,6 +51,7 @@ PLATFORM: tuple[PlatformTopic, ...] = (
     PlatformTopic(ALARM_STATE, "compact", "public", -1, "each alarm as it stands, by alarm_id"),
     PlatformTopic(JUDGE_STATE, "compact", "restricted", -1, "the judge's checkpoints", partitions=4),
     PlatformTopic(ALARMS_STATE, "compact", "restricted", -1, "the alarm plane's checkpoints"),
+    PlatformTopic(CANARY, "compact", "restricted", -1, "the last canary of each partition that came through"),
 )
 
 

@@ -43,7 +43,7 @@ HEADERS: Schema = {
         "ce_source": {"type": "string", "format": "uri-reference"},
         "ce_type": {
             "type": "string",
-            "description": "the topic's name; a record with another type (city.clock.v1) is no event: skip it",
+            "description": "the topic's name; a record with another type (city.clock.v1, city.canary.v1) is no event: skip it",
         },
         "ce_specversion": {"const": "1.0"},
         "ce_time": {"type": "string", "format": "date-time"},

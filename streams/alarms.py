@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from bus import clients, headers
+from bus.canary import canary_of
 from bus.latency import Hop
 from bus.logtime import LogTime
 from bus.rejects import reject
@@ -54,6 +55,7 @@ class AlarmsWork:
         self.input = clients.name(self.prefix, catalogue.ALARM_INPUT)
         self.event = clients.name(self.prefix, catalogue.ALARM_EVENT)
         self.state = clients.name(self.prefix, catalogue.ALARM_STATE)
+        self.canary = clients.name(self.prefix, catalogue.CANARY)
         self.programs: dict[int, WideProgram] = {}
         self.checkpoints = Checkpoints(
             app,
@@ -142,6 +144,15 @@ class AlarmsWork:
                         ),
                     )
                 )
+            await self._pass_on(producer, held, message.value)
+
+    async def _pass_on(self, producer: Any, held: Held, records: list[Any]) -> None:
+        """Canaries go on when all that was said before them is acknowledged."""
+        found = [canary_of(r.value) for r in records if headers.type_of(r.headers) == catalogue.CANARY]
+        if found:
+            await asyncio.gather(*held.pending)
+        for one in filter(None, found):
+            held.pending.append(await producer.send(self.canary, partition=0, **one.passed()._asdict()))
 
     async def _conclude(self, producer: Any, record: Signal | Mark) -> Any:
         """Append what a rule over signals decided to the input: from there it is an alarm like any other."""

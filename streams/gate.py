@@ -27,6 +27,7 @@ _OWN = {
         catalogue.ALARMS_STATE,
         catalogue.RULES,
         catalogue.REJECTED,
+        catalogue.CANARY,
     ],
     "ledger": [catalogue.REJECTED, catalogue.LEDGER],
 }

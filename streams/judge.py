@@ -6,7 +6,8 @@ import asyncio
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from bus import clients, headers
+from bus import canary, clients, headers
+from bus.canary import Canary
 from bus.latency import Hop
 from models import catalogue
 from models.alarm import SIGNAL_TYPE
@@ -54,6 +55,7 @@ class JudgeWork:
             readers={self.alarm_input: [f"{self.prefix}citywatch-alarms"]},
         )
         self._taken = Hop("judge", settings)
+        self._canaries: dict[TP, float] = {}  # loop time of the last one that was sent
 
     def _new(self, tp: TP) -> Judge:
         return Judge(self.events[tp.topic], tp.partition, self.log_id, self.settings.grace_us)
@@ -104,32 +106,20 @@ class JudgeWork:
         async with self.checkpoints.taking(message) as held:
             if held is None:
                 return
-            signals = self._step(held, message.value, controls)
+            said = self._step(held, message.value, controls)
             self._taken.done(oldest(message.value))
-            for signal in signals:
-                SIGNALS.labels(signal.topic, signal.op).inc()
-                value = signal.model_dump_json(exclude_none=True).encode()
-                await self.checkpoints.room(self.alarm_input, len(value) + 300)
-                sent = await producer.send(
-                    self.alarm_input,
-                    value,
-                    key=signal.fingerprint.encode(),
-                    partition=0,
-                    timestamp_ms=int(signal.stamp.timestamp() * 1000),
-                    headers=headers.headers(
-                        f"{signal.alarm_id}/{signal.offset}/{signal.k}",
-                        SIGNAL_TYPE,
-                        SOURCE,
-                        micros(signal.stamp),
-                    ),
-                )
-                held.pending.append(sent)
+            for one in said:
+                fields = _passed(one) if isinstance(one, Canary) else _told(one)
+                await self.checkpoints.room(self.alarm_input, len(fields["value"]) + 300)
+                held.pending.append(await producer.send(self.alarm_input, partition=0, **fields))
 
-    def _step(self, held: Held, records: list[Any], controls: dict[int, tuple[int, Program]]) -> list[Signal]:
+    def _step(
+        self, held: Held, records: list[Any], controls: dict[int, tuple[int, Program]]
+    ) -> list[Signal | Canary]:
         """No await in here: a chunk is in the state as a whole or not at all."""
         judge: Judge = held.machine
         event_class = self.events[held.tp.topic]
-        signals: list[Signal] = []
+        signals: list[Signal | Canary] = []
         before = judge.counts()
         for record in records:
             offset: int = record.offset
@@ -145,6 +135,8 @@ class JudgeWork:
                 signals += judge.control(offset, stamp, effective, program)
             elif record.key is None and _says_nothing(record):
                 signals += judge.pass_by(offset, stamp)
+                if headers.type_of(record.headers) == catalogue.CANARY:
+                    signals.append(Canary(event_class.topic.name, held.tp.partition, offset, stamp))
             else:
                 found = decode(event_class, value, stamp, record.key or b"")
                 if isinstance(found, Rejection):
@@ -177,11 +169,41 @@ class JudgeWork:
                 clock = headers.clock_record()
                 await producer.send(tp.topic, clock.value, partition=tp.partition, headers=clock.headers)
 
+    async def send_canaries(self, every_s: float = canary.EVERY_S) -> None:
+        """Append a canary to each partition that has had none of us for so long; to one that is new here, at once."""
+        now = asyncio.get_running_loop().time()
+        producer = await self.checkpoints.sender()
+        held = set(self.checkpoints.held)
+        self._canaries = {tp: at for tp, at in self._canaries.items() if tp in held}
+        for tp in held:
+            if now - self._canaries.get(tp, now - every_s) >= every_s:
+                self._canaries[tp] = now
+                one = canary.record()
+                await producer.send(tp.topic, one.value, partition=tp.partition, headers=one.headers)
+
 
 def _says_nothing(record: Any) -> bool:
-    """A clock record, or what calls itself a control record and is none."""
+    """A canary, a clock record, or what calls itself a control record and is none."""
     kind = headers.type_of(record.headers)
-    return kind == headers.CONTROL or (kind == headers.CLOCK and not record.value)
+    return kind in (headers.CONTROL, catalogue.CANARY) or (kind == headers.CLOCK and not record.value)
+
+
+def _told(signal: Signal) -> dict[str, Any]:
+    """A signal, as `send` takes it."""
+    SIGNALS.labels(signal.topic, signal.op).inc()
+    return {
+        "value": signal.model_dump_json(exclude_none=True).encode(),
+        "key": signal.fingerprint.encode(),
+        "timestamp_ms": int(signal.stamp.timestamp() * 1000),
+        "headers": headers.headers(
+            f"{signal.alarm_id}/{signal.offset}/{signal.k}", SIGNAL_TYPE, SOURCE, micros(signal.stamp)
+        ),
+    }
+
+
+def _passed(seen: Canary) -> dict[str, Any]:
+    """A canary, as `send` takes it."""
+    return {"timestamp_ms": seen.stamp // 1000, **seen.passed()._asdict()}
 
 
 def create(settings: Settings, bootstrap: str, log_id: str) -> ChunkApp:
@@ -192,4 +214,5 @@ def create(settings: Settings, bootstrap: str, log_id: str) -> ChunkApp:
     app.on_chunks("judge", work.events, work.take)
     if settings.kafka.clock == "log":
         app.timer(0.5)(work.tick)
+        app.timer(1.0)(work.send_canaries)
     return app

@@ -14,7 +14,7 @@ KEEP = """insert into kept values (?, ?, ?, ?) on conflict do update
 def kept(record):
     """Topic, the id that repeats have in common, which of them is the newest, and the value; None: no event."""
     said = dict(record.headers)
-    if said.get("ce_type") in (b"city.clock.v1", b"city.control.v1"):
+    if said.get("ce_type") in (b"city.clock.v1", b"city.control.v1", b"city.canary.v1"):
         return None
     try:
         value = json.loads(record.value)
