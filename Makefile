@@ -16,10 +16,11 @@ PORT ?=
 
 WEB := console/web
 NPM := ../../tools/npm.sh
+BOARDS := docker/grafana/check
 WEB_SOURCES := $(wildcard $(WEB)/src/* $(WEB)/public/* $(WEB)/*.json $(WEB)/*.mjs)
 
 .PHONY: help setup run run-real web web-test web-wire test test-slow check bench prove chaos generate clean
-.PHONY: check-lint check-format check-types check-imports check-contracts check-rules check-rule-tests
+.PHONY: check-lint check-format check-types check-imports check-contracts check-rules check-rule-tests check-dashboards
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +53,13 @@ $(WEB)/dist/index.html: $(WEB)/node_modules/.ready $(WEB_SOURCES)
 web-test: $(WEB)/node_modules/.ready $(STAMP) ## the page's types, style and unit tests, and that it knows the server's JSON
 	cd $(WEB) && $(NPM) run --silent types && $(NPM) run --silent lint && $(NPM) run --silent test
 	PYTHONPATH=. $(BIN)/python tools/wire_schema.py | (cd $(WEB) && $(NPM) run --silent wire -- --check)
+
+$(BOARDS)/node_modules/.ready: $(BOARDS)/package-lock.json $(BOARDS)/.npmrc tools/npm.sh | $(STAMP)
+	cd $(BOARDS) && ../../../tools/npm.sh ci --silent
+	@touch $@
+
+check-dashboards: $(BOARDS)/node_modules/.ready # by Grafana's own types, for those who have npm; and that the check finds what is wrong
+	cd $(BOARDS) && ../../../tools/npm.sh run --silent check -- --wrong
 
 web-wire: $(WEB)/node_modules/.ready $(STAMP)
 	PYTHONPATH=. $(BIN)/python tools/wire_schema.py | (cd $(WEB) && $(NPM) run --silent wire)
@@ -94,6 +102,6 @@ generate: $(STAMP) ## write docs/schemas, docs/asyncapi.yaml and docker/grafana/
 	$(BIN)/citywatch dashboards write
 
 clean: ## remove caches and builds (.venv stays, and var/ with your data)
-	rm -rf $(WEB)/build $(WEB)/dist $(WEB)/node_modules
+	rm -rf $(WEB)/build $(WEB)/dist $(WEB)/node_modules $(BOARDS)/build $(BOARDS)/node_modules
 	rm -rf build dist .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -135,7 +135,7 @@ def test_the_run_of_all_checks_counts_both_suites_and_fails_with_any_stage(tmp_p
     """In a copy where `make` is a fake: the first suite passes, the second leaves no report, the checks fail."""
     (tmp_path / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
-    for tool in ("java", "mvn", "chromium", "promtool"):
+    for tool in ("java", "mvn", "chromium", "promtool", "amtool"):
         _script(tmp_path / "bin" / tool, "exit 0")
     _script(tmp_path / "tools" / "build_influxd.sh", "exit 0")
     report = '<testsuites><testsuite tests="5" failures="0" errors="0" skipped="2"/></testsuites>'
