@@ -142,7 +142,7 @@ def test_the_run_of_all_checks_counts_both_suites_and_fails_with_any_stage(tmp_p
     _script(
         tmp_path / "bin" / "make",
         'case "$*" in\n'
-        '*check*) echo "a finding"; exit 2;;\n'
+        '"-k check") echo "a finding"; exit 2;;\n'
         f"*fast.xml*) echo '{report}' > \"${{2##*--junitxml=}}\";;\n"
         "*slow.xml*) exit 3;;\n"
         "esac",
