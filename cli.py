@@ -43,6 +43,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "console": ("commands.console", "the operations centre's page and its API"),
     "worker": ("commands.worker", "one worker, or one of each role: what a service manager runs"),
     "doctor": ("commands.doctor", "look at every part, say what is wrong and what to do"),
+    "backup": ("commands.backup", "copy what only this machine has, while everything runs"),
+    "restore": ("commands.restore", "bring a backup back, and have the log fill what came since"),
+    "rewind": ("commands.rewind", "have a group read the log again: rebuild a store, a judge"),
+    "erase": ("commands.erase", "take a person's data out of what was refused and kept"),
 }
 
 #: What an error means to the shell, by its full name: none is imported before it is raised. 2: wrong use or bad

@@ -9,7 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from commands.output import clean, option_json, print_json, teach
+from commands import bundle
+from commands.output import clean, option_json, print_json, teach, tell
 from commands.reach import ask, broker, broker_if_any
 
 if TYPE_CHECKING:
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
 
 ABOUT = """\
 Look at every part, and for each say ok, warn or fail, and what to do. Changes nothing. Exit code 3 when a part cannot
-be reached, else 1 when something failed, else 0. Whether events are lost is another question: `citywatch ledger`."""
+be reached, else 1 when something failed, else 0. Whether events are lost is another question: `citywatch ledger`.
+
+With --bundle it is written into a file for whoever helps from afar, with versions, settings, lags, the ledger, metrics and
+the ends of logs; without a secret, an event, or a person. What could not be asked is said, and the rest is in it."""
 
 EXAMPLES = """\
   citywatch doctor
-  citywatch doctor --json --data /srv/city | jq '.[] | select(.state != "ok")'"""
+  citywatch doctor --json --data /srv/city | jq '.[] | select(.state != "ok")'
+  citywatch doctor --bundle city.tar.gz --logs /var/log/citywatch"""
 
 
 class Check(NamedTuple):
@@ -39,10 +44,17 @@ class Check(NamedTuple):
 def add(parser: argparse.ArgumentParser) -> None:
     teach(parser, ABOUT, EXAMPLES)
     option_json(parser, "for programs: a list of {part, state, said, do}")
+    parser.add_argument(
+        "--bundle", type=Path, metavar="FILE.tar.gz", help="write what was found into a new file"
+    )
+    parser.add_argument(
+        "--logs", type=Path, metavar="DIR", help="with the last lines of the logs in this folder"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
+    bundle.check(args.bundle, args.logs)
     found = []
     for check in CHECKS:
         found.append(check(settings))
@@ -50,6 +62,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             _print(found[-1])
     if args.json:
         print_json([check._asdict() for check in found])
+    if args.bundle is not None:
+        missing = bundle.pack(args.bundle, settings, [check._asdict() for check in found], args.logs)
+        tell(f"{args.bundle} is written" + (f", without {', '.join(missing)}" if missing else ""))
     states = {check.state for check in found}
     return 3 if "out of reach" in states else 1 if "fail" in states else 0
 
