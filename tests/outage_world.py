@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from contextlib import closing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from kafka.errors import KafkaTimeoutError
@@ -17,6 +19,7 @@ from truth import Truth
 
 from bus import clients, headers, topics
 from models import catalogue
+from models.alarm import Alarm, AlarmEvent
 from models.base import moment
 from models.catalogue import ALARM_EVENT, ALARM_INPUT
 from models.keys import partition_of
@@ -24,6 +27,7 @@ from models.traffic import TrafficFlow
 from rules.spec import RuleSet
 from settings import read
 from sinks.open import open_store
+from streams.alarms import _read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -232,9 +236,45 @@ def finish(workers: Workers, within: float = 120) -> list[Verdict]:
     return verdicts(workers)
 
 
+class LogTruth(Truth):
+    """The truth of a log with anything in it: what is no input of the alarm plane, or names rules that never were, is passed by."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.input = [self._meant(r) for r in self.input]
+        self.records = {place: [self._meant(r) for r in found] for place, found in self.records.items()}
+
+    def _meant(self, record: Any) -> Any:
+        control = headers.type_of(record.headers) == headers.CONTROL
+        said = headers.control_of(record.value) if control else None
+        try:
+            if said is not None:
+                self.rules(said[0])
+            elif record.topic == ALARM_INPUT:
+                _read(record)
+        except (LookupError, ValueError):
+            return SimpleNamespace(
+                key=None, value=b"", headers=headers.CLOCK_HEADERS, offset=record.offset, timestamp=record.timestamp
+            )  # fmt: skip
+        return record
+
+    def read(self, topic: str) -> list[Any]:
+        return [r for r in super().read(topic) if _is_ours(topic, r.value)]
+
+
+def _is_ours(topic: str, value: bytes) -> bool:
+    """As subscribers must look at it: what is no such record is passed by."""
+    kinds: dict[str, Any] = {ALARM_EVENT: AlarmEvent, catalogue.ALARM_STATE: Alarm}
+    try:
+        found = kinds[topic].model_validate_json(value) if topic in kinds else json.loads(value)["reason"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
+    return bool(found)
+
+
 def verdicts(workers: Workers) -> list[Verdict]:
     """By the pure run over the log as it stands."""
-    truth = Truth(workers.bootstrap, clients.log_id(workers.bootstrap), [FLOW.name])
+    truth = LogTruth(workers.bootstrap, clients.log_id(workers.bootstrap), [FLOW.name])
     given = {k: v for k, v in workers.environ().items() if k.startswith("CITYWATCH_")}
     return truth.verdicts(open_store(read(given), read_only=True))
 
