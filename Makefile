@@ -19,7 +19,7 @@ NPM := ../../tools/npm.sh
 BOARDS := docker/grafana/check
 WEB_SOURCES := $(wildcard $(WEB)/src/* $(WEB)/public/* $(WEB)/*.json $(WEB)/*.mjs)
 
-.PHONY: help setup run run-real web web-test web-wire test test-slow check bench prove chaos generate clean
+.PHONY: help setup run run-real web web-test web-wire test test-slow check bench prove chaos generate wheelhouse clean
 .PHONY: check-lint check-format check-types check-imports check-contracts check-rules check-rule-tests check-dashboards
 
 help: ## this list
@@ -100,6 +100,10 @@ chaos: $(STAMP) ## kill workers and brokers of real Kafka and InfluxDB, and comp
 generate: $(STAMP) ## write docs/schemas, docs/asyncapi.yaml and docker/grafana/dashboards from the models
 	$(BIN)/citywatch schemas write
 	$(BIN)/citywatch dashboards write
+
+wheelhouse: $(STAMP) $(WEB)/dist/index.html ## dist/wheelhouse: wheels of citywatch and all it needs, for a machine without internet (docs/running.md)
+	rm -rf dist/wheelhouse
+	PYTHON=$(CURDIR)/$(BIN)/python deploy/wheelhouse.sh dist/wheelhouse
 
 clean: ## remove caches and builds (.venv stays, and var/ with your data)
 	rm -rf $(WEB)/build $(WEB)/dist $(WEB)/node_modules $(BOARDS)/build $(BOARDS)/node_modules

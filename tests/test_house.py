@@ -107,7 +107,9 @@ def test_make_without_a_target_tells_each_target_in_one_line():
         "check",
         "bench",
         "prove",
+        "chaos",
         "generate",
+        "wheelhouse",
         "clean",
     ]
 
