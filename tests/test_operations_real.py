@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
+from cli_world import reject
 from kafka import TopicPartition
 from outage_world import FLOW, Feed, Workers, begin, faults, unread, until, verdicts
 from real import ROOT
+from real_influx import ORG, TOKEN, InfluxMissingError, RealInflux
 from real_kafka import KafkaMissingError, RealKafka
 
 from bus import clients
 from settings import read
+from sinks import influxd
 from sinks.contract import Query
+from sinks.erase import erase
 from sinks.open import open_store
 
 pytestmark = pytest.mark.slow
@@ -194,3 +200,41 @@ def test_nothing_is_written_over_and_a_damaged_backup_is_refused(city, tmp_path)
     _, said = city.run("restore", city.backup, expect=2, folder=tmp_path)
     assert "is not what was backed up" in said
     assert not list(tmp_path.iterdir())
+
+
+def test_a_reject_that_is_erased_is_gone_from_influxdb_also_where_it_was_larger(tmp_path):
+    try:
+        server = RealInflux()
+    except InfluxMissingError as missing:
+        pytest.skip(f"needs InfluxDB as a process: {missing}")
+    try:
+        server.make_bucket("erase")
+        given = {"URL": server.url, "TOKEN": TOKEN, "ORG": ORG, "BUCKET": "erase"}
+        settings = read({f"CITYWATCH_INFLUX__{name}": value for name, value in given.items()})
+        said = "Trần Thị Bình".encode()
+        # One of them is so large that its body takes more fields than what is left of it.
+        records = [reject("small", said), reject("large", said * 40_000), reject("other", b"Hoa")]
+
+        async def go():
+            store = open_store(settings)
+            await store.keep(records)
+            await erase(settings, records[:2])
+            kept = {r.id: r.body for r in await store.kept("rejected")}
+            counts = await store.tally("rejected", ("reason",))
+            await store.close()
+            return kept, counts
+
+        kept, counts = asyncio.run(go())
+        assert kept["small"]["bytes"] == kept["large"]["bytes"] == ""
+        assert kept["large"]["length"] == len(said) * 40_000
+        assert kept["other"] == records[2].body
+        assert counts == {("not_json",): 3}
+        query = 'SELECT * FROM "citywatch.rejected"'
+        address = f"{server.url}/query?db=erase&q={urllib.parse.quote(query)}"
+        answered = influxd.call(address, token=TOKEN)
+        text = json.dumps(answered)
+        assert base64.b64encode(said).decode()[:16] not in text
+        assert "body1" not in text
+        assert base64.b64encode(b"Hoa").decode() in text  # it is there that one has to look
+    finally:
+        server.close()
