@@ -17,10 +17,11 @@ PORT ?=
 WEB := console/web
 NPM := ../../tools/npm.sh
 BOARDS := docker/grafana/check
+ASYNCAPI := tools/asyncapi
 WEB_SOURCES := $(wildcard $(WEB)/src/* $(WEB)/public/* $(WEB)/*.json $(WEB)/*.mjs)
 
 .PHONY: help setup run run-real web web-test web-wire test test-slow check bench prove chaos generate wheelhouse clean
-.PHONY: check-lint check-format check-types check-imports check-contracts check-rules check-rule-tests check-dashboards
+.PHONY: check-lint check-format check-types check-imports check-contracts check-rules check-rule-tests check-dashboards check-asyncapi
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +61,13 @@ $(BOARDS)/node_modules/.ready: $(BOARDS)/package-lock.json $(BOARDS)/.npmrc tool
 
 check-dashboards: $(BOARDS)/node_modules/.ready # by Grafana's own types, for those who have npm; and that the check finds what is wrong
 	cd $(BOARDS) && ../../../tools/npm.sh run --silent check -- --wrong
+
+$(ASYNCAPI)/node_modules/.ready: $(ASYNCAPI)/package-lock.json $(ASYNCAPI)/.npmrc tools/npm.sh | $(STAMP)
+	cd $(ASYNCAPI) && ../npm.sh ci --silent
+	@touch $@
+
+check-asyncapi: $(ASYNCAPI)/node_modules/.ready # by AsyncAPI's own parser, for those who have npm; and that the check finds what is wrong
+	cd $(ASYNCAPI) && ../npm.sh run --silent check && ../npm.sh run --silent test
 
 web-wire: $(WEB)/node_modules/.ready $(STAMP)
 	PYTHONPATH=. $(BIN)/python tools/wire_schema.py | (cd $(WEB) && $(NPM) run --silent wire)
@@ -106,6 +114,6 @@ wheelhouse: $(STAMP) $(WEB)/dist/index.html ## dist/wheelhouse: wheels of citywa
 	PYTHON=$(CURDIR)/$(BIN)/python deploy/wheelhouse.sh dist/wheelhouse
 
 clean: ## remove caches and builds (.venv stays, and var/ with your data)
-	rm -rf $(WEB)/build $(WEB)/dist $(WEB)/node_modules $(BOARDS)/build $(BOARDS)/node_modules
+	rm -rf $(WEB)/build $(WEB)/dist $(WEB)/node_modules $(BOARDS)/build $(BOARDS)/node_modules $(ASYNCAPI)/node_modules
 	rm -rf build dist .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
