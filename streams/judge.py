@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bus import canary, clients, headers
@@ -214,5 +215,7 @@ def create(settings: Settings, bootstrap: str, log_id: str) -> ChunkApp:
     app.on_chunks("judge", work.events, work.take)
     if settings.kafka.clock == "log":
         app.timer(0.5)(work.tick)
-        app.timer(1.0)(work.send_canaries)
+        app.timer(1.0)(
+            partial(work.send_canaries, canary.EVERY_S)
+        )  # Faust gives an argument that is free the app
     return app
