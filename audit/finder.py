@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import logging
-import uuid
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import Gauge
 
 from audit.account import MINUTE
 from audit.minutes import Minutes, spans
-from bus import clients, headers
-from models.base import moment
-from models.platform import PlatformEvent
 from sinks.query import format_time
 
 if TYPE_CHECKING:
@@ -135,26 +131,3 @@ class Finder:
 
 def _points(missing: int) -> str:
     return f"{missing:,} lost on the way to the store" if missing > 0 else f"{-missing:,} stored twice"
-
-
-def platform_event(prefix: str, kind: str, detail: str, now: Micros) -> dict[str, Any]:
-    """Keyword arguments of a producer's `send`, to tell it on the platform's own topic."""
-    event = PlatformEvent.model_validate(
-        {
-            "event_id": str(uuid.uuid4()),
-            "source_id": "citywatch",
-            "observed_at": moment(now),
-            "component": "ledger",
-            "kind": kind,
-            "detail": detail[:2000],
-        }
-    )
-    topic = event.topic
-    return {
-        "topic": clients.name(prefix, topic.name),
-        "value": event.wire(),
-        "key": topic.key_of(event).encode(),
-        "partition": 0,
-        "timestamp_ms": now // 1000,
-        "headers": headers.headers(event.event_id, topic.name, "/citywatch/ledger", now),
-    }

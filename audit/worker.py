@@ -22,9 +22,10 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from prometheus_client import Gauge
 
 from audit.account import VERDICTS, Account, Fold
-from audit.finder import Finder, platform_event
+from audit.finder import Finder
 from audit.spare import OneHasAll
 from bus import clients, headers
+from bus.notice import platform_event
 from models import catalogue
 from sinks.contract import StoreError, Unavailable
 from sinks.open import open_store
@@ -40,8 +41,12 @@ log = logging.getLogger("citywatch")
 
 SOURCE = "/citywatch/ledger"
 
-#: How often what was read is counted, and how often the store is asked.
-COUNT_S, ASK_S = 0.25, 10.0
+#: How often what was read is counted, when it is much (who feeds an embedded broker waits for it), and how often the store
+#: is asked.
+COUNT_S, BUSY_S, ASK_S = 0.25, 0.05, 10.0
+
+#: An account is told at least so often while there is always more to count.
+TELL_S = 2.0
 
 #: A ledger that was killed is given up after this long.
 SESSION_MS = 6000
@@ -102,6 +107,7 @@ class Place:
     size: int = 0  # bytes that wait
     named: set[int] = field(default_factory=set)  # offsets that rejects name
     told: dict[str, int] | None = None  # the counts that others were told last; None: they are to be told
+    told_at: float = 0.0  # loop time of then
 
     def take(self, records: Iterable[Any]) -> None:
         for record in records:
@@ -217,11 +223,13 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
             if self._anew:
                 await self._take_over()
             if not self.places:
-                await self._consumer.getmany(timeout_ms=200)  # a spare one that never asked would leave the group
+                await self._consumer.getmany(
+                    timeout_ms=200
+                )  # a spare one that never asked would leave the group
                 return
             few = await self._fetch()
             now = asyncio.get_running_loop().time()
-            if now - self._counted >= COUNT_S:
+            if now - self._counted >= (COUNT_S if few else BUSY_S):
                 await self._count()
                 self._counted = asyncio.get_running_loop().time()
                 if self.live and now - self._asked >= ASK_S:
@@ -297,7 +305,9 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         await self._tell()
         if self.finder is not None and self.live:
             for kind, detail in self.finder.found() or ():
-                await self._producer.send(**platform_event(self.prefix, kind, detail, _now()))
+                await self._producer.send(
+                    **platform_event(self.prefix, SOURCE, "ledger", kind, detail, _now())
+                )
 
     async def _read_rejects(self) -> None:
         end = (await self._consumer.end_offsets([self.rejected]))[self.rejected]
@@ -320,16 +330,17 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         self._gap = False
 
     async def _tell(self) -> None:
-        """Others are told what is counted, then the group has it. An account that was told is a function of the log."""
-        sent = []
+        """Others are told what is counted, then the group has it."""
+        now, sent = asyncio.get_running_loop().time(), []
         for place in self.places.values():
             counts = place.fold.account.json()
             said = {name: n for name, n in counts.items() if name not in ("position", "clock")}
-            if said != place.told:
+            # In the middle of much it is overtaken at once, and who feeds an embedded broker waits for us.
+            if said != place.told and (not place.waiting or now - place.told_at > TELL_S):
                 sent.append((place, said, await self._send(place, counts)))
         for place, said, acknowledged in sent:
             self._mine.add((await acknowledged).offset)
-            place.told = said
+            place.told, place.told_at = said, now
         moved = {tp: p.fold.account for tp, p in self.places.items() if p.fold.account.next != p.committed}
         if moved:
             said_of = {tp: (account.next, _metadata(account)) for tp, account in moved.items()}
