@@ -78,6 +78,26 @@ def test_only_console_and_grafana_can_be_reached_and_from_this_machine_alone():
     assert outside == {"console", "grafana", "alertmanager"}
 
 
+@pytest.mark.slow
+def test_compose_itself_takes_the_file_and_would_not_take_a_wrong_one(tmp_path):
+    def taken(file):
+        command = ["go", "run", ".", str(file)]
+        where = ROOT / "tools" / "compose"
+        return subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=200, check=False)
+
+    done = taken(DOCKER / "compose.yaml")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{len(SERVICES)} services\n"
+    for right, wrong in (
+        ("read_only: true", "readonly: true"),
+        ("condition: service_healthy", "condition: healthy"),
+    ):
+        text = (DOCKER / "compose.yaml").read_text(encoding="utf-8")
+        assert right in text
+        (tmp_path / "compose.yaml").write_text(text.replace(right, wrong, 1))
+        assert taken(tmp_path / "compose.yaml").returncode != 0
+
+
 # --- files, volumes, secrets --------------------------------------------------------------------------------------
 
 
