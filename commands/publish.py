@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,7 +10,6 @@ from pydantic import ValidationError
 
 import rules
 from commands.output import UsageError
-from models.base import moment
 from models.platform import PlatformEvent
 from rules import load
 from rules.spec import RuleSet
@@ -94,24 +92,12 @@ def say(place: Broker, kind: str, detail: str, now: Micros) -> None:
     """Tell on the platform's own topic what became of a file of rules. Raises UnreachableError."""
     from kafka.errors import KafkaError  # noqa: PLC0415 - Kafka's clients take half a second to import
 
-    from bus import clients, headers  # noqa: PLC0415
+    from bus import clients  # noqa: PLC0415
+    from bus.notice import platform_event  # noqa: PLC0415
 
-    event = PlatformEvent.model_validate(
-        {
-            "event_id": str(uuid.uuid4()),
-            "source_id": "citywatch",
-            "observed_at": moment(now),
-            "component": COMPONENT,
-            "kind": kind,
-            "detail": detail[:2000],
-        }
-    )
-    topic = event.topic
-    name = clients.name(place.prefix, topic.name)
-    said = headers.headers(event.event_id, topic.name, "/citywatch", now)
-    key = topic.key_of(event).encode()
+    said = platform_event(place.prefix, "/citywatch", COMPONENT, kind, detail, now)
     with closing(clients.producer(place.bootstrap)) as producer:
         try:
-            producer.send(name, event.wire(), key, said, 0, now // 1000).get(_ACK_S)
+            producer.send(**said).get(_ACK_S)
         except KafkaError as error:
             raise clients.UnreachableError(f"{place.bootstrap} did not take {kind}: {error!r}") from error

@@ -123,8 +123,8 @@ def _questions(app: FastAPI, desk: Desk, past: Past) -> None:
 
     @app.get("/api/latency")
     async def latency() -> dict[str, Any]:
-        """Seconds from the record that caused a change of an alarm until subscribers were told of it."""
-        return {"alarm": desk.latency()}
+        """Seconds from the record that caused a change of an alarm until subscribers were told of it, and a canary's whole way."""
+        return {"alarm": desk.latency(), "canary": desk.canary_latency()}
 
     @app.get("/api/alarms")
     async def alarms(

@@ -11,12 +11,16 @@ from bus.latency import Hop
 from bus.logtime import LogTime
 from console import hub, shapes, wire
 from console.alarms import Alarms, Known
+from console.canaries import Canaries, Through
 from console.sensors import Sensors
 from models import catalogue
 from models.base import moment
 from rules.spec import Absence, RuleSet
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bus.canary import Canary
     from models.alarm import Alarm, AlarmEvent
     from models.base import Micros
     from rules.spec import AnyRule
@@ -45,13 +49,17 @@ class Desk:
         self.version: int | None = None
         self.loaded = asyncio.Event()  # the log has been read to its end once
         self.latencies: deque[float] = deque(maxlen=LATENCIES)
+        self.canary_latencies: deque[float] = deque(maxlen=LATENCIES)
         self.parts = {
             id_: wire.Part(id=id_, level="warn", behind_s=None, why="not asked yet")
             for id_ in get_args(wire.PartId)
         }
+        self.canaries = Canaries({t.name: t.partitions for t in catalogue.topics().values()}, _quiet())
+        if self.clock == "writer":  # who feeds a replay sends none
+            del self.parts["through"]
         self.left_open = 0
         self.lags: dict[str, int] = {}
-        self._hop = Hop("console", settings)
+        self._hop, self._canary_hop = Hop("console", settings), Hop("canary", settings)
         self._by_id: dict[str, AnyRule] = {}
         self._shown: dict[str, wire.Rule] = {}
         self._newest: Micros = 0
@@ -124,6 +132,13 @@ class Desk:
         if self.alarms.add(alarm_id, entry, found.alarm.position) and self.loaded.is_set():
             self.hub.send(hub.frame("entry", wire.NewEntry(alarm_id=alarm_id, entry=entry)))
 
+    def put_canary(self, one: Canary) -> None:
+        """A canary has come through."""
+        self.canaries.came(one)
+        took = self._canary_hop.done(one.stamp / 1000) if self.loaded.is_set() else None
+        if took is not None:
+            self.canary_latencies.append(took)
+
     def put_part(self, part: wire.Part) -> None:
         self.parts[part.id] = part
 
@@ -166,8 +181,13 @@ class Desk:
     def city(self) -> wire.City:
         return shapes.city(self.alarms.log_id or "", self.clock, self.version, self.rules)
 
+    def through(self) -> dict[str, Through]:
+        """Whether what is sent on a feed comes through, by topic; in a replay nobody asks."""
+        return self.canaries.look(self.now(), _quiet()) if self.clock == "log" else {}
+
     def health(self) -> wire.Health:
-        feeds, per_second = self.sensors.feeds(time.monotonic_ns() // 1000)
+        canaries = {topic: shapes.canary(found) for topic, found in self.through().items()}
+        feeds, per_second = self.sensors.feeds(time.monotonic_ns() // 1000, canaries)
         parts = tuple(self.parts.values())
         return wire.Health(
             now=moment(self.now()),
@@ -228,13 +248,26 @@ class Desk:
 
     def latency(self) -> dict[str, Any]:
         """Of the last live changes, in seconds."""
-        found = sorted(self.latencies)
-        if not found:
-            return {"n": 0, "p50": None, "p99": None, "max": None}
-        last = len(found) - 1
-        return {
-            "n": len(found),
-            "p50": found[round(last * 0.5)],
-            "p99": found[round(last * 0.99)],
-            "max": found[-1],
-        }
+        return _spread(self.latencies)
+
+    def canary_latency(self) -> dict[str, Any]:
+        """Of the last canaries from their feed to here, in seconds."""
+        return _spread(self.canary_latencies)
+
+
+def _spread(latencies: Iterable[float]) -> dict[str, Any]:
+    found = sorted(latencies)
+    if not found:
+        return {"n": 0, "p50": None, "p99": None, "max": None}
+    last = len(found) - 1
+    return {
+        "n": len(found),
+        "p50": found[round(last * 0.5)],
+        "p99": found[round(last * 0.99)],
+        "max": found[-1],
+    }
+
+
+def _quiet() -> Micros:
+    """A clock that nobody sets."""
+    return time.monotonic_ns() // 1000

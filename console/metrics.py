@@ -18,6 +18,11 @@ LAG = Gauge(
     "Records that are in the log and not yet taken, of alarms or events",
     ["topic"],
 )
+CANARY = Gauge(
+    "citywatch_canary_age_seconds",
+    "Since the newest canary was sent that came through to here, of a feed's worst partition",
+    ["topic"],
+)
 COMMANDS = Counter("citywatch_console_commands", "Operators' commands by what became of them", ["verdict"])
 
 #: By the status of the answer.
@@ -31,3 +36,5 @@ def show(desk: Desk) -> None:
     REPEATS.set(desk.alarms.repeats)
     for topic, records in desk.lags.items():
         LAG.labels(topic).set(records)
+    for topic, found in desk.through().items():
+        CANARY.labels(topic).set(found.age / 1_000_000)

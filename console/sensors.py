@@ -157,7 +157,7 @@ class Sensors:
             counts[seen.status] += 1
         return counts
 
-    def feeds(self, now: Micros) -> tuple[tuple[wire.Feed, ...], float]:
+    def feeds(self, now: Micros, canaries: Mapping[str, wire.Canary]) -> tuple[tuple[wire.Feed, ...], float]:
         """Every source topic, and events a second over all of them."""
         self._rates.append((now, self._counts.copy()))
         while len(self._rates) > 2 and now - self._rates[1][0] >= RATE_US:
@@ -166,20 +166,26 @@ class Sensors:
         minutes = (now - since) / RATE_US
         grown = {t: (n - before[t]) / minutes for t, n in self._counts.items()} if minutes > 0 else {}
         ids = self._by_topic()
-        feeds = tuple(self._feed(topic, ids.get(topic, ()), grown) for topic in catalogue.topics())
+        feeds = tuple(
+            self._feed(topic, ids.get(topic, ()), grown, canaries.get(topic)) for topic in catalogue.topics()
+        )
         return feeds, sum(grown.values()) / 60
 
-    def _feed(self, topic: str, ids: Collection[str], rates: Mapping[str, float]) -> wire.Feed:
+    def _feed(
+        self, topic: str, ids: Collection[str], rates: Mapping[str, float], canary: wire.Canary | None
+    ) -> wire.Feed:
         found = [self._shown[id_] for id_ in ids if id_ in self._shown]
         blind = sum(seen.why is not None for seen in found)
         newest = self._newest.get(topic)
+        lost = canary is not None and canary.lost
         return wire.Feed(
             topic=topic,
-            level="ok" if not blind else "bad" if blind == len(found) else "warn",
+            level="bad" if lost or 0 < blind == len(found) else "warn" if blind else "ok",
             per_minute=rates.get(topic, 0.0),
             at=None if newest is None else moment(newest),
             sensors=len(found),
             blind=blind,
+            canary=canary,
         )
 
     def _by_topic(self) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from console.health import Rounds
 from console.orders import Orders
 from console.past import Past
 from console.tail import Tail
+from console.watch import Watch
 from settings import SettingsError
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ async def _run(settings: Settings, bootstrap: str, log_id: str | None) -> None:
     rounds = [
         asyncio.create_task(Tail(settings, bootstrap, desk, past).run()),
         asyncio.create_task(asking.run()),
+        asyncio.create_task(Watch(settings, bootstrap, desk).run()),
         asyncio.create_task(past.tell(desk)),
         asyncio.create_task(_every(SEEN_S, desk.tell_seen)),
     ]

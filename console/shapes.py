@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from console import wire
 from models import catalogue
+from models.base import moment
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from console.canaries import Through
     from models.alarm import Alarm, AlarmEvent
     from rules.situations import AnyWide
     from rules.spec import AnyRule, RuleSet
@@ -75,6 +77,12 @@ def sensor(found: Listed) -> wire.Sensor:
         place=found.place,
         name=found.name,
         every_s=found.every_us / 1e6,
+    )
+
+
+def canary(found: Through) -> wire.Canary:
+    return wire.Canary(
+        at=None if found.at is None else moment(found.at), age_s=round(found.age / 1e6, 1), lost=found.lost
     )
 
 

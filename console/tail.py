@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from pydantic import ValidationError
 
 from bus import clients, headers
+from bus.canary import canary_of
 from console.sensors import said
 from models import catalogue
 from models.alarm import Alarm, AlarmEvent
@@ -32,6 +33,8 @@ AGAIN_S = 1.0
 SLICE = 500
 #: Of the history, the newest records are enough: a detail asks the store for what came before.
 MOST_HISTORY = 20_000
+#: Of the canaries those of some minutes: of a partition that has none among them none has come for long.
+MOST_CANARIES = 1_000
 #: Who looks at sensors wants to know how they are now: events that are further behind than this are passed over.
 MOST_BEHIND = 50_000
 
@@ -67,21 +70,23 @@ class Tail:
             self._name(catalogue.RULES): self._rules,
             self._name(catalogue.ALARM_STATE): self._state,
             self._name(catalogue.ALARM_EVENT): self._entry,
+            self._name(catalogue.CANARY): self._canary,
         }
-        rules, state, history = (TopicPartition(topic, 0) for topic in takes)
+        places = rules, state, history, canaries = [TopicPartition(topic, 0) for topic in takes]
+        most = {history: MOST_HISTORY, canaries: MOST_CANARIES}
         await self._there(takes)
         reader = clients.aio_consumer(self.bootstrap)
         try:
             await reader.start()
-            reader.assign([rules, state, history])
-            begins = await reader.beginning_offsets([rules, state, history])
-            ends = await reader.end_offsets([rules, state, history])
-            for place in (rules, state, history):
-                least = ends[place] - MOST_HISTORY if place == history else 0
+            reader.assign(places)
+            begins = await reader.beginning_offsets(places)
+            ends = await reader.end_offsets(places)
+            for place in places:
+                least = ends[place] - most[place] if place in most else 0
                 reader.seek(place, self._next.setdefault(place, max(begins[place], least)))
             if not self.desk.loaded.is_set():
                 self.desk.alarms.begin(begins[state])
-                for place in (rules, state, history):  # rules first: alarms are said by them
+                for place in (rules, state, history, canaries):  # rules first: alarms are said by them
                     await self._read_to(reader, place, ends[place], takes[place.topic])
                 await self.past.recall(self.desk)
                 self.desk.ready()
@@ -173,6 +178,13 @@ class Tail:
             log.warning("the history at offset %d cannot be read: %s", record.offset, error)
             return
         self.desk.put_entry(found)
+
+    def _canary(self, record: Any) -> None:
+        found = canary_of(record.value)
+        if found is None:
+            log.warning("the record at offset %d of %s is no canary", record.offset, record.topic)
+            return
+        self.desk.put_canary(found)
 
     # --- what sensors say ---------------------------------------------------------------------------------------
 

@@ -220,8 +220,19 @@ class Seen(_Wire):
     values: dict[str, float | str | bool]
 
 
+class Canary(_Wire):
+    """What was sent down the whole way of a feed to see whether it comes through. `age_s` is that of its worst partition.
+
+    `at` is when its newest one was sent, null where none has come yet; `lost` are the partitions that do not come through.
+    """
+
+    at: AwareDatetime | None
+    age_s: float
+    lost: tuple[int, ...]
+
+
 class Feed(_Wire):
-    """One source topic: whether data flows. `sensors` and `blind` are those of the registry."""
+    """One source topic: whether data flows, and comes through; a replay has no `canary`. `sensors`, `blind`: of the registry."""
 
     topic: str
     level: Level
@@ -229,13 +240,15 @@ class Feed(_Wire):
     at: AwareDatetime | None
     sensors: int
     blind: int
+    canary: Canary | None
 
 
 #: Good; look at it; what is shown may be wrong or old.
 Level = Literal["ok", "warn", "bad"]
 
 
-PartId = Literal["broker", "judge", "alarms", "store-worker", "store"]
+#: `through`: whether what is sent on every feed comes through to here; a replay does not have it.
+PartId = Literal["broker", "judge", "alarms", "through", "store-worker", "store"]
 
 
 class Part(_Wire):

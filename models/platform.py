@@ -27,6 +27,8 @@ class PlatformEvent(Event):
         "rules_loaded",  # the files are good (again), and in force
         "ledger_missing",  # the store has less, or more, than the log says
         "ledger_whole",  # and now it has it all again
+        "canary_missing",  # what is sent on a feed (the component) does not come through to the console
+        "canary_back",  # and now it does again
     ]
     detail: str | None = Field(
         default=None, max_length=2000, description="what an engineer needs to put it right; names nobody"

@@ -74,16 +74,16 @@ def test_a_whole_feed_is_told_apart_from_one_sensor(here):
 def test_feeds_say_what_flows_and_what_is_blind(here):
     here.hear(FLOW, "s1", spoke(T0))
     look(here, T0 + 10 * MINUTE)
-    here.feeds(T0)
+    here.feeds(T0, {})
     here.count(FLOW, 30)
-    feeds, per_second = here.feeds(T0 + MINUTE)
+    feeds, per_second = here.feeds(T0 + MINUTE, {})
     flow = next(f for f in feeds if f.topic == FLOW)
     assert (flow.per_minute, flow.sensors, flow.blind, flow.level, flow.at) == (30, 2, 2, "bad", moment(T0))
     assert per_second == 0.5
     assert next(f for f in feeds if f.topic == "city.citizen.report.v1").level == "ok", (
         "nothing is expected there"
     )
-    _, later = here.feeds(T0 + 3 * MINUTE)
+    _, later = here.feeds(T0 + 3 * MINUTE, {})
     assert later == 0
 
 

@@ -52,7 +52,7 @@ def test_the_table_of_our_own_topics_is_the_catalogues():
         age = "for ever" if t.retention_ms < 0 else f"{t.retention_ms // 86_400_000} days"
         kept = "the last of each key" if t.cleanup == "compact" else age
         wanted.add((t.name, t.access, str(t.partitions), kept))
-    private = {catalogue.JUDGE_STATE, catalogue.ALARMS_STATE}
+    private = {catalogue.JUDGE_STATE, catalogue.ALARMS_STATE, catalogue.CANARY}
     assert set(rows) == {row for row in wanted if row[0] not in private}
 
 

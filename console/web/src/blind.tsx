@@ -70,8 +70,44 @@ function Rows({ rows, byFeed }: { rows: Blind[]; byFeed: boolean }) {
   );
 }
 
+/** Of every feed, when a canary last came down its whole way to here. A replay has none. */
+function Through({ feeds, at }: { feeds: readonly Feed[]; at: number }) {
+  const { w, lang } = useScene();
+  const sent = feeds.flatMap((feed) => (feed.canary === null ? [] : [{ feed, canary: feed.canary }]));
+  if (sent.length === 0) return null;
+  return (
+    <section class="through">
+      <h3>{w.throughTitle}</h3>
+      <p class="dim">{w.throughHint}</p>
+      <table>
+        <thead>
+          <tr>
+            <th>{w.feed}</th>
+            <th class="num">{w.rate}</th>
+            <th>{w.canary}</th>
+          </tr>
+        </thead>
+        <tbody>
+          {sent.map(({ feed, canary }) => (
+            <tr key={feed.topic} data-topic={feed.topic}>
+              <td data-level={canary.lost.length > 0 ? "bad" : "ok"}>
+                <span class="light" aria-hidden="true" /> {topicName(feed.topic, lang)}
+              </td>
+              <td class="num">{w.perMinute(number(feed.per_minute, lang, 0))}</td>
+              <td>
+                {canary.at === null ? w.canaryNone : w.canaryAgo(age(at - Date.parse(canary.at), lang))}
+                {canary.lost.length > 0 && <b> · {w.lostParts(canary.lost.join(", "))}</b>}
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
+  );
+}
+
 export function BlindView({ seen, feeds }: { seen: ReadonlyMap<string, Seen>; feeds: readonly Feed[] }) {
-  const { w, lang, city } = useScene();
+  const { w, lang, city, now } = useScene();
   const [by, setBy] = useState<"site" | "feed">("site");
   const all = [...seen.values()];
   const blind = all.filter(unseen).map((each): Blind => ({ seen: each, sensor: city.sensors.get(each.id) }));
@@ -129,6 +165,7 @@ export function BlindView({ seen, feeds }: { seen: ReadonlyMap<string, Seen>; fe
           </section>
         );
       })}
+      <Through feeds={feeds} at={now} />
     </article>
   );
 }

@@ -2,6 +2,7 @@
 import { useState } from "preact/hooks";
 import { readLog, rememberLog } from "./memory";
 import { isOld, SILENT_MS, type Health, type Link, type Part } from "./model";
+import { topicName } from "./names";
 import { age, clock, date, exact, moment, number } from "./time";
 import { useScene } from "./ui";
 
@@ -102,13 +103,17 @@ export function Banners({ health, link }: { health: Health | null; link: Link })
   const log = city.city?.log_id ?? null;
   const old = isOld(link, Date.now());
   const bad = health?.parts.filter((part) => part.level === "bad") ?? [];
+  const cut = (health?.feeds ?? [])
+    .filter((feed) => (feed.canary?.lost.length ?? 0) > 0)
+    .map((feed) => topicName(feed.topic, lang));
   const since = moment(Math.min(link.heard, Date.now() - SILENT_MS), Date.now(), lang, true);
   return (
     <div class="banners" role="alert">
       {old && <p class="banner grave">{w.old(since)}</p>}
       {bad.map((part) => (
         <p key={part.id} class="banner grave" data-part={part.id}>
-          {w.bad[part.id]} {part.behind_s !== null && w.behindFor(age(part.behind_s * 1000, lang))}
+          {w.bad[part.id]} {part.id === "through" && `${cut.join(", ")}.`}{" "}
+          {part.behind_s !== null && w.behindFor(age(part.behind_s * 1000, lang))}
         </p>
       ))}
       {health !== null && health.left_open > 0 && log !== null && read !== log && (

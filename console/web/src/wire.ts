@@ -98,6 +98,16 @@ export interface Bound {
   when: "raise" | "clear";
 }
 /**
+ * What was sent down the whole way of a feed to see whether it comes through. `age_s` is that of its worst partition.
+ *
+ * `at` is when its newest one was sent, null where none has come yet; `lost` are the partitions that do not come through.
+ */
+export interface Canary {
+  at: string | null;
+  age_s: number;
+  lost: number[];
+}
+/**
  * What the store has around an alarm: GET /api/alarms/{alarm_id}/chart.
  *
  * `times` are seconds since 1970. `every_s` is the width of the windows that the values are means of, None for raw points. No lines: there is
@@ -264,7 +274,7 @@ export interface Sentence {
   text: Text;
 }
 /**
- * One source topic: whether data flows. `sensors` and `blind` are those of the registry.
+ * One source topic: whether data flows, and comes through; a replay has no `canary`. `sensors`, `blind`: of the registry.
  */
 export interface Feed {
   topic: string;
@@ -273,6 +283,7 @@ export interface Feed {
   at: string | null;
   sensors: number;
   blind: number;
+  canary: Canary | null;
 }
 /**
  * Whether what the page shows can be believed: GET /api/health, and every few seconds on the stream.
@@ -296,7 +307,7 @@ export interface Health {
  * A part of the platform. `behind_s` is the age of the oldest record that it has not done yet; `why` is for engineers.
  */
 export interface Part {
-  id: "broker" | "judge" | "alarms" | "store-worker" | "store";
+  id: "broker" | "judge" | "alarms" | "through" | "store-worker" | "store";
   level: "ok" | "warn" | "bad";
   behind_s: number | null;
   why: string | null;
