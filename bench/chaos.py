@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 TABLE = ROOT / "var" / "chaos.csv"
 #: How many pieces of each scenario are the whole of it.
 PLAN = {
-    "aimed": 6,
-    "kills": 6,
+    "aimed": 4,
+    "kills": 10,
     "sleepers": 2,
     "guests": 1,
     "brokers": 2,

@@ -162,7 +162,7 @@ async def live(arena: chaos.Arena, port: int, said: argparse.Namespace) -> dict[
             await asyncio.to_thread(arena.influx.start)
             is_down, back = False, time.time()
         if victim and now > seconds / 2:
-            await asyncio.to_thread(arena.kill, victim)
+            await asyncio.to_thread(arena.kill, 1, victim)
             victim = None
         if len(table) * 10 <= now:
             row = {w.role: round(resident_mb(w.process.pid)) for w in arena.workers}
