@@ -27,7 +27,7 @@ AIMED = {
     },
     "alarms": {
         "streams/checkpoint.py": {"taking", "save", "_save", "_bury", "_keep", "_take_over", "_restore", "_read", "_on_shutdown"},
-        "streams/alarms.py": {"take", "_conclude", "_tell"},
+        "streams/alarms.py": {"take", "_conclude", "_tell", "_pass_on"},
     },
     "store": {"streams/store.py": {"take", "run", "_write", "_insist"}},
 }  # fmt: skip

@@ -15,7 +15,7 @@ from chaos import FLOW, RULES, City
 from fatal import ROOT, lines
 from faust.types import TP
 
-from bus import headers
+from bus import canary, headers
 from models import catalogue
 from models.alarm import COMMAND_TYPE, Command, Signal
 from models.base import moment
@@ -215,7 +215,7 @@ def live(log, role, monkeypatch, seed, cut=None):
 
 
 def source() -> list[dict[str, Any]]:
-    """A partition as it comes: control record, events that make and end alarms, what is no event, silence."""
+    """A partition as it comes: control record, events that make and end alarms, canaries, what is no event, silence."""
     told = headers.control_record(VERSION, T0 * 1000)
     city, found = (
         City("", 4, 0, 1),
@@ -235,6 +235,9 @@ def source() -> list[dict[str, Any]]:
                     "stamp": stamp,
                 }
             )
+        if n % 40 == 11:
+            one = canary.record()
+            found.append({"topic": FLOW, "value": one.value, "headers": one.headers, "stamp": stamp})
         ce = headers.headers(made.event_id, FLOW, "/t", 0)
         found.append(
             {
@@ -264,7 +267,7 @@ def inputs(monkeypatch) -> list[dict[str, Any]]:
             {k: getattr(record, k) for k in ("topic", "value", "key", "headers")}
             | {"stamp": record.timestamp}
         )
-        if n % 5 == 2:
+        if n % 5 == 2 and canary.canary_of(record.value) is None:
             said = Signal.model_validate_json(record.value)
             command = Command(command_id=f"c{n}", action="acknowledge", alarm_id=said.alarm_id, actor="op")
             ce = headers.headers(command.command_id, COMMAND_TYPE, "/t", 0)
@@ -278,11 +281,16 @@ def outputs(log: Log, role: str) -> dict[str, dict[Any, bytes]]:
     if role == "judge":
         by = {
             INPUT.topic: lambda r: (
-                Signal.model_validate_json(r.value).model_copy(update={"proof": None}).model_dump_json()
+                canary.canary_of(r.value)
+                or Signal.model_validate_json(r.value).model_copy(update={"proof": None}).model_dump_json()
             )
         }
     else:
-        by = {catalogue.ALARM_EVENT: lambda r: dict(r.headers)["ce_id"], catalogue.REJECTED: lambda r: r.key}
+        by = {
+            catalogue.ALARM_EVENT: lambda r: dict(r.headers)["ce_id"],
+            catalogue.REJECTED: lambda r: r.key,
+            catalogue.CANARY: lambda r: canary.canary_of(r.value),
+        }
     found: dict[str, dict[Any, bytes]] = {}
     for topic, name in by.items():
         mine = found[topic] = {}
@@ -334,6 +342,12 @@ def tried(role, monkeypatch, cuts) -> Iterator[tuple[Any, str | None]]:
     assert not live(whole, role, monkeypatch, 0)
     expected = outputs(whole, role)
     assert len(expected[INPUT.topic if role == "judge" else catalogue.ALARM_EVENT]) > 40
+    canaries = (
+        [c for c in expected[INPUT.topic] if isinstance(c, canary.Canary)]
+        if role == "judge"
+        else expected[catalogue.CANARY]
+    )
+    assert len(canaries) == 4
     for cut in cuts:
         yield cut, wrong(role, records, expected, cut, monkeypatch)
 
