@@ -96,7 +96,9 @@ function Through({ feeds, at }: { feeds: readonly Feed[]; at: number }) {
               <td class="num">{w.perMinute(number(feed.per_minute, lang, 0))}</td>
               <td>
                 {canary.at === null ? w.canaryNone : w.canaryAgo(age(at - Date.parse(canary.at), lang))}
-                {canary.lost.length > 0 && <b> · {w.lostParts(canary.lost.join(", "))}</b>}
+                {canary.lost.length > 0 && (
+                  <b> · {w.lostParts(canary.lost.length, canary.lost.join(", "))}</b>
+                )}
               </td>
             </tr>
           ))}

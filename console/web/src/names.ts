@@ -18,6 +18,7 @@ const TOPICS: Record<string, Named> = {
   "city.traffic.flow.v1": n("Lưu lượng giao thông", "Traffic flow"),
   "city.traffic.incident.v1": n("Sự cố giao thông", "Traffic incidents"),
   "city.traffic.travel_time.v1": n("Thời gian hành trình", "Travel times"),
+  "city.platform.event.v1": n("Nền tảng", "The platform itself"),
   "city.camera.event.v1": n("Sự kiện camera", "Camera events"),
   "city.camera.count.v1": n("Camera đếm", "Camera counts"),
   "city.hospital.adt.v1": n("Tiếp nhận bệnh nhân", "Hospital admissions"),

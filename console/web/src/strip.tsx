@@ -106,13 +106,20 @@ export function Banners({ health, link }: { health: Health | null; link: Link })
   const cut = (health?.feeds ?? [])
     .filter((feed) => (feed.canary?.lost.length ?? 0) > 0)
     .map((feed) => topicName(feed.topic, lang));
+  const few = cut.length <= 3;
   const since = moment(Math.min(link.heard, Date.now() - SILENT_MS), Date.now(), lang, true);
   return (
     <div class="banners" role="alert">
       {old && <p class="banner grave">{w.old(since)}</p>}
       {bad.map((part) => (
         <p key={part.id} class="banner grave" data-part={part.id}>
-          {w.bad[part.id]} {part.id === "through" && `${cut.join(", ")}.`}{" "}
+          {w.bad[part.id]}{" "}
+          {part.id === "through" && (
+            <>
+              {few ? cut.join(", ") : w.feedsOf(cut.length, health?.feeds.length ?? 0)}.{" "}
+              <a href="#/blind">{w.look}</a>{" "}
+            </>
+          )}{" "}
           {part.behind_s !== null && w.behindFor(age(part.behind_s * 1000, lang))}
         </p>
       ))}

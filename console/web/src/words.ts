@@ -49,6 +49,7 @@ const en = {
     store: "The store cannot be reached: charts and history are not available.",
   } satisfies Record<Part["id"], string>,
   behindFor: (age: string) => `Behind by ${age}.`,
+  feedsOf: (n: number, all: number) => (n === all ? "None does" : `${n} of ${all} do not`),
   leftOpen: (n: number) => `${many(n, "alarm was", "alarms were")} still raised when the previous log ended`,
   look: "Look",
   dismiss: "Noted, hide",
@@ -222,7 +223,7 @@ const en = {
   canary: "Last canary",
   canaryAgo: (age: string) => `${age} ago`,
   canaryNone: "none yet",
-  lostParts: (parts: string) => `nothing from partition ${parts}`,
+  lostParts: (n: number, parts: string) => `nothing from ${n > 1 ? "partitions" : "partition"} ${parts}`,
 
   // History
   historyTitle: "History",
@@ -326,6 +327,7 @@ const vi: Words = {
     store: "Không kết nối được kho dữ liệu: không xem được biểu đồ và lịch sử.",
   },
   behindFor: (age) => `Chậm ${age}.`,
+  feedsOf: (n, all) => (n === all ? "Không nguồn nào đến được" : `${n}/${all} nguồn không đến được`),
   leftOpen: (n) => `${n} báo động vẫn còn mở khi phiên dữ liệu trước kết thúc`,
   look: "Xem",
   dismiss: "Đã biết, ẩn",
@@ -489,7 +491,7 @@ const vi: Words = {
   canary: "Tín hiệu kiểm tra",
   canaryAgo: (age) => `${age} trước`,
   canaryNone: "chưa có",
-  lostParts: (parts) => `không có gì từ phân vùng ${parts}`,
+  lostParts: (_, parts) => `không có gì từ phân vùng ${parts}`,
 
   historyTitle: "Lịch sử báo động",
   from: "Từ",
