@@ -38,7 +38,7 @@ from settings import read
 from sinks.open import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from models.base import Event
 
@@ -346,20 +346,20 @@ class Arena:
         time.sleep(self.random.uniform(0, 3) if len(self.kafka.nodes) == 1 else self.random.uniform(5, 9))
         self.kafka.start(one)
 
-    def aimed(self, role: str, file: str, line: int, nth: int, seconds: float = 25) -> bool:
-        """A worker kills itself as it comes to that line for the nth time; whether it did, in that time."""
-        worker = self.random.choice([w for w in self.workers if w.role == role])
-        self.end(worker, signal.SIGTERM)
-        self.spawn(worker, FATAL, CUT_AT=f"{file}:{line}:{nth}")
-        assert worker.process is not None
-        try:
-            died = worker.process.wait(seconds) == -signal.SIGKILL
-        except subprocess.TimeoutExpired:
-            died = False
-        self.kills["aimed"] += died
-        self.end(worker)
-        self.spawn(worker)
-        return died
+    def aimed(self, cuts: Mapping[str, tuple[str, int, int]], seconds: float = 15) -> None:
+        """One worker of each of these roles kills itself as it comes to that line for the nth time, if it does in that time."""
+        chosen = {role: self.random.choice([w for w in self.workers if w.role == role]) for role in cuts}
+        for worker in chosen.values():
+            self.end(worker, signal.SIGTERM)
+        for role, (file, line, nth) in cuts.items():
+            self.spawn(chosen[role], FATAL, CUT_AT=f"{file}:{line}:{nth}")
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and any(w.process.poll() is None for w in chosen.values()):
+            time.sleep(0.1)
+        for worker in chosen.values():
+            self.kills["aimed"] += worker.process.poll() == -signal.SIGKILL
+            self.end(worker)
+            self.spawn(worker)
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -446,10 +446,23 @@ def aimed(arena: Arena, city: City) -> None:
     """Kills between two steps of the checkpoint, at any line of it."""
     from fatal import lines  # noqa: PLC0415 - it is a program as well
 
+    doing = (
+        "taking",
+        "save",
+        "_save",
+        "_bury",
+        "_keep",
+        "_take_over",
+        "_restore",
+        "_read",
+        "take",
+        "_write",
+        "run",
+        "_tell",
+    )
     for _ in _moments(arena, city, 0.5):
-        role = arena.random.choice(["judge", "judge", "alarms"])
-        file, line = arena.random.choice(lines(role))
-        arena.aimed(role, file, line, arena.random.choice([1, 1, 2, 3, 7]), 15)
+        at = {role: arena.random.choice(lines(role, doing)) for role in ("judge", "alarms", "store")}
+        arena.aimed({role: (*where, arena.random.choice([1, 1, 2, 3, 7])) for role, where in at.items()})
 
 
 class Scenario(NamedTuple):
@@ -464,7 +477,7 @@ class Scenario(NamedTuple):
 
 SCENARIOS = {
     "kills": Scenario(kills, 10_000, 100),
-    "aimed": Scenario(aimed, 8_000, 80),
+    "aimed": Scenario(aimed, 8_000, 60),
     "sleepers": Scenario(sleepers, 8_000, 100),
     "guests": Scenario(guests, 12_000, 100),
     "brokers": Scenario(brokers, 10_000, 120),
