@@ -267,3 +267,19 @@ def test_a_backup_of_a_city_without_a_log_brings_its_store_back(city, tmp_path):
     (folder / "backup.json").unlink()
     done = city("restore", str(folder), "--data", str(tmp_path / "third"))
     assert (done.code, "cut short" in done.err) == (2, True)
+
+
+# --- what the documents say -----------------------------------------------------------------------------------------
+
+
+def test_every_service_level_has_an_alert_that_there_is():
+    text = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
+    table = text.partition("## Service levels")[2].partition("\n## ")[0]
+    rules = (ROOT / "docker" / "prometheus" / "rules.yml").read_text(encoding="utf-8")
+    alerts = set(re.findall(r"`(Citywatch\w+)`", table))
+    assert len(alerts) > 10
+    assert alerts <= set(re.findall(r"alert: (\w+)", rules))
+    for metric in set(re.findall(r"`((?:citywatch|node)_\w+)", table)):
+        assert metric in rules, metric
+    for name, bound in re.findall(r"`(Citywatch\w+)`: above (\d+) s", table):
+        assert re.search(rf"alert: {name}\n.*?> {bound}\n", rules, re.DOTALL), (name, bound)
