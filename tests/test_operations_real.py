@@ -8,6 +8,7 @@ import json
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.parse
 from contextlib import closing
@@ -152,6 +153,19 @@ def test_a_store_without_a_backup_is_rebuilt_from_the_topics(city):
     assert sum(m["from"] - m["to"] for name, m in moved.items() if name.startswith(FLOW.name)) >= city.sent
     city.work("store", "ledger")
     assert city.held() == city.before
+
+
+def test_a_bundle_of_a_city_that_runs_has_its_lags_its_topics_and_its_ledger(city, tmp_path):
+    city.run("doctor", "--bundle", tmp_path / "city.tar.gz")
+    with tarfile.open(tmp_path / "city.tar.gz") as tar:
+        found = {
+            name: json.load(tar.extractfile(f"city/{name}.json")) for name in ("groups", "topics", "ledger")
+        }
+    store, judge = (found["groups"][f"citywatch-{role}"] for role in ("store", "judge"))
+    assert (store["members"], store["state"]) == (1, "Stable")
+    assert judge["partitions"][f"{FLOW.name}/0"]["end"] > 0
+    assert found["topics"] == []
+    assert found["ledger"]["topics"][FLOW.name]["accepted"] == city.sent + 2
 
 
 def test_a_group_goes_back_to_a_time_and_never_forward(city):
