@@ -27,9 +27,11 @@ Kept = Literal["alarm_event", "alarm", "rejected", "ledger"]
 class Point(NamedTuple):
     """One observation in a store.
 
-    Identity is (measurement, tags, late, time, event_id); writing it again replaces it, unless it is an event of a lower
-    `revision`. `event_id` is empty for samples, so that a series has one value at a time: the last written, whatever its
-    revision. Fields hold no None: what is absent is not there. What every store refuses is in `refusal`.
+    A sample's identity is (measurement, tags, late, time): a series has one value at a time, the last written, whatever
+    its revision; its `event_id` is empty. An event's is (measurement, late, time, event_id), whatever its tags: a greater
+    `revision`, or an equal one written later, replaces it, tags and all; a lower one changes nothing. `late` is of the
+    identity of both, so a correction that comes late stands beside what it corrects: the one is what was judged, the other
+    what is known since. Fields hold no None: what is absent is not there. What every store refuses is in `refusal`.
     """
 
     measurement: str
@@ -114,9 +116,9 @@ class StoreError(Exception):
 class Store(Protocol):
     """Everything is idempotent. Raises `Unavailable`, or `Rejected` after having stored all the other points.
 
-    A batch is stored whole or, when `Unavailable` is raised, may be sent again whole. InfluxDB compares revisions within
-    a batch only. A field keeps the type it had
-    first (number, text or truth); a point that brings another is refused. `keep` of an alarm or a ledger line with
+    A batch is stored whole or, when `Unavailable` is raised, may be sent again whole. While one that gives
+    an event other tags is being stored, and after a crash in it until it is sent again, InfluxDB may show the event with
+    both. A field keeps the type it had first (number, text or truth); a point that brings another is refused. `keep` of an alarm or a ledger line with
     a lower `position` in its body than the one kept is dropped: a worker that slept may repeat the past. `kept`
     gives the newest `limit` records, oldest of them first; `where` says what names of their bodies must be, as text.
     `tally` counts the records of a kind by what some names of their bodies are (None: they are not there), without

@@ -18,7 +18,7 @@ from functools import cache
 from math import fsum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from sinks import line
+from sinks import corrections, line
 from sinks.contract import (
     RESERVED,
     Kept,
@@ -33,10 +33,11 @@ from sinks.contract import (
     refusal,
     refusal_of_values,
 )
+from sinks.corrections import Identity, Standing
 from sinks.influx_server import Address, NoBucketError, Refused, Series, Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 
     from models.base import Micros
     from sinks.line import Place
@@ -94,9 +95,8 @@ class InfluxStore:
     async def write(self, points: Sequence[Point]) -> None:
         self._may_write()
         refused: list[tuple[Point, str]] = []
-        lines: dict[
-            Place, tuple[str, Point]
-        ] = {}  # of two at one place the later: no order among requests is needed
+        lines: dict[Place | Identity, tuple[Place, str, Point]] = {}
+        events: dict[Identity, Standing] = {}
         fresh: set[str] = set()
         for point in points:
             names, values = zip(*point.fields, strict=True) if point.fields else ((), ())
@@ -107,13 +107,75 @@ class InfluxStore:
                 why = await self._refusal(point, shape, fresh)
             if why:
                 refused.append((point, why))
-            else:
+            elif not point.event_id:
                 place, said = line.line(point)
-                if place not in lines or not point.event_id or point.revision >= lines[place][1].revision:
-                    lines[place] = (said, point)
-        refused += await self._send(list(lines.values()))
+                lines[place] = place, said, point
+            else:
+                event = corrections.standing(point)
+                held = events.get(event.identity)
+                if held is None or event.revision >= held.revision:
+                    events[event.identity] = event
+                    lines[event.identity] = *line.line(point), point
+        there = await self._there(events.values())
+        gone = corrections.settle(events, there)
+        # Of two at one place the later: no order among requests is needed.
+        sent = {
+            place: (said, point)
+            for key, (place, said, point) in lines.items()
+            if key in events or key == place
+        }
+        refused += await self._send(list(sent.values()))
+        kept_out = (
+            {corrections.standing(point).identity for point, _ in refused if point.event_id} if gone else ()
+        )
+        await self._take_away(
+            [one for identity, ones in gone.items() if identity not in kept_out for one in ones],
+            [*events.values(), *[one for ones in there.values() for one in ones]],
+        )
         if refused:
             raise Rejected(refused)
+
+    async def _there(self, events: Collection[Standing]) -> dict[tuple[str, int], list[Standing]]:
+        """What stands where these events will, by measurement and nanosecond."""
+        found: dict[tuple[str, int], list[Standing]] = {(one.measurement, one.ns): [] for one in events}
+        if not events:
+            return found
+        async for series in self._ask("; ".join(corrections.statements(events))):
+            tags = frozenset([tag for tag in series.tags.items() if tag[1]])
+            for ns, event_id, revision in series.values:
+                if (series.name, ns) in found and event_id is not None:
+                    one = Standing(series.name, tags, ns, event_id, int(revision or 0))
+                    found[series.name, ns].append(one)
+        return found
+
+    async def _take_away(self, gone: list[Standing], others: Iterable[Standing]) -> None:
+        """Delete what events were before they had other tags; what goes with it and should not is written again.
+
+        Cut between the two, a batch that is sent again brings what it holds itself.
+        """
+        places = {one.place for one in gone}
+        again: list[tuple[str, str]] = []
+        for measurement, ns in corrections.takes_more(gone, [o for o in others if o.place not in places]):
+            asked = f'SELECT *::field FROM "{measurement}" WHERE time = {ns} GROUP BY *'  # noqa: S608 - a checked name
+            async for series in self._ask(asked):
+                tags = tuple([tag for tag in series.tags.items() if tag[1]])
+                place = line.series(measurement, tags, late=False), ns  # `late` is among the tags
+                if place not in places:
+                    rows = [dict(zip(series.columns[1:], row[1:], strict=True)) for row in series.values]
+                    again += [(line.again(place, row), place[0]) for row in rows]
+        await _all(self._delete(one) for one in gone)
+        for what, why in await self._send(again):
+            if _BEYOND not in why:
+                raise StoreError(f"{self._name} refuses a point of {what} that it had: {why}")
+
+    async def _delete(self, one: Standing) -> None:
+        try:
+            async with self._in_flight:
+                await self._server.delete(one.ns, corrections.predicate(one))
+        except Refused as refusal_:
+            raise StoreError(
+                f"{self._name} deletes no point of {one.place[0]}: {refusal_.reason}"
+            ) from refusal_
 
     def _may_write(self) -> None:
         if self._read_only:
@@ -147,11 +209,7 @@ class InfluxStore:
 
     async def _send(self, items: list[tuple[str, T]]) -> list[tuple[T, str]]:
         """Send lines, some requests at once; what the server refuses for good, with its reason."""
-        answers = await asyncio.gather(*map(self._send_some, _requests(items)), return_exceptions=True)
-        failures = [answer for answer in answers if isinstance(answer, BaseException)]
-        for failure in sorted(failures, key=lambda failure: isinstance(failure, Unavailable)):
-            raise failure
-        return [pair for answer in answers if not isinstance(answer, BaseException) for pair in answer]
+        return [pair for answer in await _all(map(self._send_some, _requests(items))) for pair in answer]
 
     async def _send_some(self, items: list[tuple[str, T]]) -> list[tuple[T, str]]:
         """One request; halved until what is refused stands alone."""
@@ -339,6 +397,15 @@ class InfluxStore:
                 where = int(position) if position else None
                 versions[of].append(_Version(of, int(at), int(written), where, writer or "", ns, told))
         return [_holding(found) for found in versions.values()]
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Some requests at once: their answers when all have ended, or the failure that helps most."""
+    answers = await asyncio.gather(*work, return_exceptions=True)
+    failures = [answer for answer in answers if isinstance(answer, BaseException)]
+    for failure in sorted(failures, key=lambda failure: isinstance(failure, Unavailable)):
+        raise failure
+    return [answer for answer in answers if not isinstance(answer, BaseException)]
 
 
 class _Version(NamedTuple):

@@ -13,6 +13,7 @@ import msgspec
 from influxdb_client.client.exceptions import InfluxDBError
 from influxdb_client.client.influxdb_client_async import InfluxDBClientAsync
 
+from sinks import line
 from sinks.contract import StoreError, Unavailable
 
 if TYPE_CHECKING:
@@ -138,6 +139,20 @@ class Server:
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is one
             raise self._silent(error) from error
         raise StoreError(f"{self._url} answers a write with no 204: is this an InfluxDB 2?")
+
+    async def delete(self, ns: int, predicate: str) -> None:
+        """Return when nothing that the predicate means stands at the nanosecond."""
+        at = line.rfc3339(ns)
+        where = {"org": self.address.org, "bucket": self.address.bucket}
+        what = {"start": at, "stop": at, "predicate": predicate}
+        try:
+            async with self._session().post(
+                f"{self._url}/api/v2/delete", params=where, json=what, headers=self._headers()
+            ) as answer:
+                if answer.status != 204:
+                    raise self._explained(answer.status, answer.headers, await answer.text())
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._silent(error) from error
 
     async def ask(self, statements: str, rows: int = 10_000) -> AsyncIterator[Series]:
         """What InfluxQL answers, in pieces of at most so many rows."""

@@ -8,18 +8,20 @@ stands in the digits of its time, and its true time in the field `citywatch.us`.
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from models.base import Micros
     from sinks.contract import Point, Record, Value
 
 FIELDS = "citywatch.fields"
 TIME = "citywatch.us"
+REVISION = "citywatch.revision"  # of an event that is a correction; absent: 0
 EVENT_ID = "event_id"
 
 #: Whole records: one measurement a kind.
@@ -69,7 +71,7 @@ def ns_of(time: Micros, event_id: str) -> int:
 
 def line(point: Point) -> tuple[Place, str]:
     """A point that `refusal` has nothing against, as its place and its line."""
-    measurement, tags, time, fields, event_id, late, _ = point
+    measurement, tags, time, fields, event_id, late, revision = point
     key = series(measurement, tags, late)
     ns = ns_of(time, event_id) if event_id else time * 1000
     said = names = ""
@@ -81,7 +83,16 @@ def line(point: Point) -> tuple[Place, str]:
         names += f"{name},"
     if event_id:
         said += f"{EVENT_ID}={text(event_id)},{TIME}={time},"
+        if revision:
+            said += f"{REVISION}={revision},"
     return (key, ns), f'{key} {said}{FIELDS}="{names[:-1]}" {ns}'
+
+
+def again(place: Place, fields: Mapping[str, Value | None]) -> str:
+    """The line of a point with all that the server tells of it, as it stood there."""
+    key, ns = place
+    said = ",".join(f"{name}={_value(value)}" for name, value in fields.items() if value is not None)
+    return f"{key} {said} {ns}"
 
 
 def _value(value: Value) -> str:
@@ -169,6 +180,11 @@ def _float_text(value: float) -> str:
         return told
     whole, sign, exponent = told.partition("e")
     return f"{whole}.0{sign}{exponent}"
+
+
+def rfc3339(ns: int) -> str:
+    second = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=ns // 10**9)
+    return f"{second:%Y-%m-%dT%H:%M:%S}.{ns % 10**9:09d}Z"
 
 
 def body(lines: Iterable[str]) -> bytes:

@@ -169,7 +169,8 @@ class SqliteStore:
 class _Table:
     """What the writer remembers of a measurement, and the rows of it that wait for the next statement.
 
-    `places` says for the names and types of a point's fields where each column takes its value (-1: nothing).
+    `places` says for the names and types of a point's fields where each column takes its value (-1: nothing). Of the
+    rows of one event only the one that holds waits: the greatest revision, the last of equal ones.
     """
 
     name: str
@@ -177,15 +178,31 @@ class _Table:
     series: dict[tuple[tuple[str, str], ...], int] = field(default_factory=dict)
     places: dict[tuple[tuple[str, ...], tuple[type, ...]], tuple[int, ...]] = field(default_factory=dict)
     rows: list[tuple[Any, ...]] = field(default_factory=list)
+    events: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
 
     def insert(self) -> str:
+        """A row, unless it is of an event that is there in a greater revision."""
         own = ["_revision", *map(_quoted, self.types)]
         columns = ["_series", "late", "time", "event_id", *own]
-        marks = ", ".join("?" * len(columns))
+        marks = ", ".join(f"?{n + 1}" for n in range(len(columns)))
         return (
-            f"INSERT INTO {_quoted(self.name)} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
+            f"INSERT INTO {_quoted(self.name)} ({', '.join(columns)}) SELECT {marks}"
+            f" WHERE ?4 = '' OR NOT EXISTS (SELECT 1 {self._same_event()} AND _revision > ?5)"
             f" ON CONFLICT DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in own)}"
-            " WHERE excluded._revision >= _revision OR event_id = ''"
+        )
+
+    def make_room(self) -> str:
+        """Take away what the event was when it had other tags."""
+        return f"DELETE {self._same_event()} AND _series != ?1 AND _revision <= ?5"
+
+    def _same_event(self) -> str:
+        return f"FROM {_quoted(self.name)} WHERE time = ?3 AND event_id = ?4 AND event_id != '' AND late = ?2"
+
+    def index(self) -> str:
+        """By which an event is found whatever its tags; samples are not in it."""
+        return (
+            f'CREATE INDEX IF NOT EXISTS "_event_{self.name}" ON {_quoted(self.name)} (time, event_id)'
+            " WHERE event_id != ''"
         )
 
 
@@ -337,15 +354,21 @@ class _File:
             values = [float(value) if type(value) is int else value for value in values]
         values.append(None)
         places = table.places[shape]
-        table.rows.append(
-            (table.series[tags], late, time, event_id, revision, *[values[place] for place in places])
-        )
+        row = (table.series[tags], late, time, event_id, revision, *[values[place] for place in places])
+        if not event_id:
+            table.rows.append(row)
+        elif (held := table.events.get(row[1:4])) is None or revision >= held[4]:
+            table.events[row[1:4]] = row
         return None
 
     def _flush(self, table: _Table) -> None:
-        if table.rows:
-            self._db.executemany(table.insert(), table.rows)
+        if table.events:
+            self._db.execute(table.index())
+            self._db.executemany(table.make_room(), [row[:5] for row in table.events.values()])
+        if table.rows or table.events:
+            self._db.executemany(table.insert(), [*table.rows, *table.events.values()])
             table.rows.clear()
+            table.events.clear()
 
     def _table(self, measurement: str) -> _Table:
         types = self._types(measurement)

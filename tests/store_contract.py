@@ -32,22 +32,42 @@ def incident(id_, *, at=T0, **fields):
     return Point("traffic_incident", (("category", "collision"),), at, tuple(fields.items()), id_)
 
 
+def report(id_, revision, *, at=T0, late=False, **tags):
+    """An event whose tags may change; its field says which revision it is."""
+    return Point("citizen_report", tuple(tags.items()), at, (("n", float(revision)),), id_, late, revision)
+
+
+def told(rows):
+    """By id and tags, which revision the rows are of; a row more fails."""
+    found = {(r.fields["event_id"], *r.tags.items()): r.fields["n"] for r in rows}
+    assert len(found) == len(rows)
+    return found
+
+
 # ---- the oracle: a store in a dictionary
 
 
+def identity_of(p):
+    """What a point replaces: an event has one point, a sample one in its series."""
+    series = None if p.event_id else tuple(sorted(p.tags))
+    return p.measurement, series, p.late, p.time, p.event_id
+
+
 def model_of(points):
-    """What a store holds after these points: by identity, the last write wins."""
+    """What a store holds after these points: by identity, the last write wins, unless it is an older revision of an event."""
     held = {}
     for p in points:
-        held[p.measurement, tuple(sorted(p.tags)), p.late, p.time, p.event_id] = dict(p.fields)
-    return held
+        old = held.get(identity_of(p))
+        if not (p.event_id and old and old.revision > p.revision):
+            held[identity_of(p)] = p
+    return held.values()
 
 
 def answer_of(points, q):
     """What a store must answer: a second, slow and plain reading of `Query`."""
     rows = []
-    for (measurement, tags, late, time, event_id), fields in model_of(points).items():
-        tags = dict(tags)
+    for measurement, tags, time, fields, event_id, late, _ in model_of(points):
+        tags, fields = dict(tags), dict(fields)
         if measurement != q.measurement or (q.late is not None and late != q.late):
             continue
         if (q.from_ is not None and time < q.from_) or (q.to is not None and time >= q.to):
@@ -126,6 +146,7 @@ _points = st.builds(
     _fields.map(lambda fields: tuple(fields.items())),
     st.sampled_from(["", "", "e1", "e2"]),
     st.booleans(),
+    st.sampled_from([0, 0, 1, 2]),
 )
 _batches = st.lists(_points, max_size=25)
 _spans = {"from_": st.none() | _times, "to": st.none() | _times, "late": st.none() | st.booleans()}
@@ -198,7 +219,7 @@ class StoreContract(ABC):
     @few
     @given(_batches, st.randoms(use_true_random=False), st.integers(0, 25))
     def test_the_same_points_again_in_any_order_and_split_anywhere_change_nothing(self, points, random, cut):
-        points = list({(p.measurement, tuple(sorted(p.tags)), *p[2:3], *p[4:]): p for p in points}.values())
+        points = list({identity_of(p): p for p in points}.values())
         again = random.sample(points, len(points))
 
         async def story(store):
@@ -239,6 +260,95 @@ class StoreContract(ABC):
             return {row.fields["event_id"]: row.fields["injured"] for row in rows}
 
         assert self.tell(story) == {"a": 3.0, "b": 4.0}
+
+    def test_a_correction_that_changes_a_tag_leaves_one_point_with_the_new_ones(self):
+        before = [report("a", 0, status="open"), report("b", 0, status="open")]
+
+        async def story(store):
+            await store.write(before)
+            await store.write([report("a", 1, status="closed")])
+            minute = {"from_": T0, "to": T0 + MINUTE}
+            return (
+                await store.read(Query("citizen_report")),
+                await store.count("citizen_report", late=False),
+                await store.minutes("citizen_report", late=False, **minute),
+            )
+
+        rows, count, minutes = self.tell(story)
+        assert told(rows) == {("a", ("status", "closed")): 1.0, ("b", ("status", "open")): 0.0}
+        assert (count, minutes) == (2, {T0 // MINUTE: 2})
+
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 2, 1, 0), (2, 2, 0, 1), (0, 1, 0, 1)])
+    @pytest.mark.parametrize("apart", [False, True], ids=["one batch", "batch by batch"])
+    def test_the_greatest_revision_stays_in_whatever_order_they_come(self, order, apart):
+        points = [report("a", n, status=f"s{n}") for n in order]
+
+        async def story(store):
+            for batch in [[p] for p in points] if apart else [points]:
+                await store.write(batch)
+            await store.write(points)  # as after a crash, when nobody knows what has been written
+            return await store.read(Query("citizen_report"))
+
+        newest = max(order)
+        assert told(self.tell(story)) == {("a", ("status", f"s{newest}")): float(newest)}
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ({}, {"status": "open"}),
+            ({"status": "open"}, {}),
+            ({"status": "open"}, {"status": "open", "ward": "Hạ Long"}),
+            ({"status": "open", "ward": "Hạ Long"}, {"status": "open"}),
+            ({"status": "a \\\"b\\\", 'c'=d\\ e"}, {"status": "Đã đóng, xong"}),
+        ],
+    )
+    @pytest.mark.parametrize("at", [T0, T0 + 1000, -1000, 0])
+    def test_a_correction_may_take_a_tag_away_or_bring_one(self, old, new, at):
+        others = [report("b", 0, at=at, **old), report("b", 0, at=at, late=True, **old), flow(1.0, at=at)]
+
+        async def story(store):
+            await store.write([report("a", 0, at=at, **old), *others])
+            await store.write([report("a", 1, at=at, **new)])
+            return await store.read(Query("citizen_report")), await store.read(Query("traffic_flow"))
+
+        rows, samples = self.tell(story)
+        alike(rows, answer_of([report("a", 1, at=at, **new), *others], Query("citizen_report")))
+        assert len(samples) == 1
+
+    def test_an_event_that_comes_again_with_other_tags_and_no_revision_is_the_later_one(self):
+        async def story(store):
+            await store.write([report("a", 0, status="open")])
+            await store.write([report("a", 0, status="closed")])
+            return await store.read(Query("citizen_report"))
+
+        assert told(self.tell(story)) == {("a", ("status", "closed")): 0.0}
+
+    def test_a_correction_that_comes_late_stands_beside_what_was_judged(self):
+        in_time, late = report("a", 0, status="open"), report("a", 1, status="closed", late=True)
+        after = [report("a", 2, status="void"), report("a", 2, status="lost", late=True)]
+
+        async def story(store):
+            await store.write([in_time, late])
+            one = await store.read(Query("citizen_report"))
+            await store.write([after[0]])
+            two = await store.read(Query("citizen_report"))
+            await store.write([after[1]])
+            return one, two, await store.read(Query("citizen_report"))
+
+        one, two, three = self.tell(story)
+        alike(one, answer_of([in_time, late], Query("citizen_report")))
+        alike(two, answer_of([after[0], late], Query("citizen_report")))
+        alike(three, answer_of(after, Query("citizen_report")))
+
+    def test_a_late_point_whose_tags_hold_those_of_a_corrected_one_stays(self):
+        late = report("a", 1, status="open", ward="Hạ Long", late=True)
+
+        async def story(store):
+            await store.write([report("a", 0, status="open"), late])
+            await store.write([report("a", 2, status="closed")])
+            return await store.read(Query("citizen_report"))
+
+        alike(self.tell(story), answer_of([report("a", 2, status="closed"), late], Query("citizen_report")))
 
     def test_of_two_samples_of_one_moment_the_last_one_counts_whatever_its_revision(self):
         async def story(store):

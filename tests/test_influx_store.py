@@ -9,11 +9,15 @@ import time
 import urllib.request
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from real_influx import InfluxMissingError, RealInflux
-from store_contract import SECOND, T0, StoreContract, alike, answer_of, flow, incident
+from store_contract import SECOND, T0, StoreContract, alike, answer_of, flow, incident, report
 
 from sinks.contract import Query, Record, Rejected, StoreError, Unavailable
+from sinks.corrections import spans
 from sinks.influx import InfluxStore
+from sinks.influx_server import Refused
 
 pytestmark = pytest.mark.slow
 
@@ -244,3 +248,86 @@ def test_a_dashboard_reads_it_with_flux_and_influxql_as_it_is(server, bucket):
     with urllib.request.urlopen(request, timeout=10) as answer:
         said = answer.read().decode()
     assert said.splitlines()[1].split(",")[said.splitlines()[0].split(",").index("_value")] == "2"
+
+
+# ---- corrections that change a tag
+
+
+def _cut(store, name, after):
+    """The server falls silent after so many calls of one kind."""
+    calls, really = itertools.count(1), getattr(store._server, name)
+
+    async def call(*what):
+        if next(calls) > after:
+            raise Unavailable("cut here")
+        return await really(*what)
+
+    setattr(store._server, name, call)
+
+
+@pytest.mark.parametrize(("call", "after"), [("write", 0), ("delete", 0), ("delete", 1), ("write", 1)])
+def test_a_batch_cut_anywhere_and_sent_again_leaves_one_point_an_event(server, bucket, call, after):
+    old = [report(id_, 0, status="open") for id_ in "abc"]
+    new = [report(id_, 1, status="open", ward="Hạ Long") for id_ in "abc"]  # the delete takes it, too
+    address = server.address(bucket)
+    run(address, lambda store: store.write(old))
+
+    async def cut(store):
+        _cut(store, call, after)
+        with pytest.raises(Unavailable):
+            await store.write(new)
+
+    async def again(store):
+        await store.write([*old, *new])
+        return await store.read(Query("citizen_report"))
+
+    run(address, cut)
+    alike(run(address, again), answer_of(new, Query("citizen_report")))
+
+
+def test_what_the_server_refuses_takes_nothing_away(server):
+    name = f"b{next(_numbers)}"
+    id_ = server.make_bucket(name, retention_s=86_400)
+    now = time.time_ns() // 1_000_000 * 1000
+    old, new = report("a", 0, at=now, status="open"), report("a", 1, at=now, status="closed")
+
+    async def story(store):
+        await store.write([old])
+
+        async def refuse(_body):
+            raise Refused(422, "no such thing")
+
+        store._server.write = refuse
+        with pytest.raises(Rejected):
+            await store.write([new])
+        return await store.read(Query("citizen_report"))
+
+    rows = run(server.address(name), story)
+    server.delete_bucket(id_)
+    alike(rows, answer_of([old], Query("citizen_report")))
+
+
+def test_a_thousand_corrections_take_some_seconds_and_leave_their_neighbours(server, bucket):
+    places = [(f"e{n}", T0 + n * 1000) for n in range(5000)]
+    old = [report(id_, 0, at=at, status="open") for id_, at in places]
+    new = [report(id_, 1, at=at, status="closed") for id_, at in places[::5]]
+
+    async def story(store):
+        await store.write(old)
+        began = time.monotonic()
+        await store.write(new)
+        took = time.monotonic() - began
+        return took, await store.read(Query("citizen_report"))
+
+    took, rows = run(server.address(bucket), story)
+    print(f"1,000 corrections: {took:.2f} s")
+    alike(rows, answer_of([*old, *new], Query("citizen_report")))
+    assert took < 30
+
+
+@given(st.sets(st.integers(-(10**18), 10**18), min_size=1, max_size=60), st.integers(1, 25))
+def test_spans_hold_every_time_and_are_few(times, most):
+    found = spans(times, most)
+    assert len(found) <= most
+    assert all(any(first <= at <= last for first, last in found) for at in times)
+    assert {at for span in found for at in span} <= times
