@@ -72,6 +72,9 @@ class Judge:
     topic's L in a replay's world. `whole`: the one partition there is, with every key of the topic on it.
     """
 
+    #: After a restore the record before comes again: a proof begins at its clock, which no bucket that was quiet knows.
+    looks_back = 1
+
     def __init__(
         self,
         event: type[Event],

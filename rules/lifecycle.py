@@ -497,6 +497,9 @@ class Plane:
     + 1 and every bucket skips what it has. One `alarm_id` belongs to one fingerprint, as the judge makes it.
     """
 
+    #: Nothing that is told depends on the record before.
+    looks_back = 0
+
     def __init__(self, log_id: str, own: int = 16, wide: int = 4) -> None:
         self.log_id = log_id
         self.own = own

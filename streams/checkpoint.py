@@ -45,6 +45,9 @@ IDLE_S = 0.3
 class Machine(Protocol):
     """What is checkpointed: pure state in buckets, each of which can be saved and put back by itself."""
 
+    #: How many records before the first new one must be seen again: what a machine tells may depend on the clock before.
+    looks_back: int
+
     @property
     def dirty(self) -> set[int]: ...
     @property
@@ -78,6 +81,10 @@ class Held:
         default_factory=dict
     )  # bytes written to the snapshots when a bucket last was
     task: asyncio.Task[None] | None = None
+
+    @property
+    def is_saved(self) -> bool:
+        return self.committed > self.offset
 
 
 class Checkpoints:
@@ -211,7 +218,8 @@ class Checkpoints:
             REBUILT.inc()
             machine, offsets, committed = self.new(tp), {}, 0
         saved = [offsets.get(n, committed - 1) for n in range(machine.buckets)]
-        held = Held(tp, machine, generation, min([*saved, committed - 1]), saved, committed)
+        offset = max(-1, min([*saved, committed - 1]) - machine.looks_back)
+        held = Held(tp, machine, generation, offset, saved, committed)
         held.seen = held.complete = asyncio.get_running_loop().time()
         held.sizes = {n: len(s.blob) for n, s in best.items()}
         held.others = {n: [s.key for s in all_] for n, all_ in found.items()}
@@ -253,7 +261,7 @@ class Checkpoints:
         while True:
             await asyncio.sleep(0.1)
             now = loop.time()
-            if held.committed == held.offset + 1:
+            if held.is_saved:
                 held.complete = now
                 continue
             idle = now - held.seen >= IDLE_S and self._at_end(held)

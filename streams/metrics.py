@@ -71,8 +71,7 @@ class Places:
             if tp in ends:
                 LAG.labels(*labels).set(max(0, ends[tp] - self.app.position(tp)))
             if held is not None:
-                saved = held.committed == held.offset + 1
-                CHECKPOINT_AGE.labels(*labels).set(0 if saved else now - held.complete)
+                CHECKPOINT_AGE.labels(*labels).set(0 if held.is_saved else now - held.complete)
                 CHECKPOINT_SIZE.labels(*labels).set(sum(held.sizes.values()))
 
     def _labels(self, tp: TP) -> tuple[str, str, str]:

@@ -222,7 +222,7 @@ def source() -> list[dict[str, Any]]:
         [{"topic": FLOW, "value": told.value, "headers": told.headers, "stamp": T0}],
     )
     for n in range(170):
-        stamp = T0 + 1000 + n * 300
+        stamp = T0 + 1000 + n * 1500
         city._when = lambda stamp=stamp: moment((stamp - city.random.choice([0, 0, 0, 4000])) * 1000)
         made = city._road(n).model_copy(update={"segment_id": f"s{city.random.randrange(12)}"})
         if n % 23 == 7:
@@ -250,7 +250,7 @@ def source() -> list[dict[str, Any]]:
         )
     clock = headers.clock_record()
     found += [
-        {"topic": FLOW, "value": clock.value, "headers": clock.headers, "stamp": T0 + 60_000 + n * 1000}
+        {"topic": FLOW, "value": clock.value, "headers": clock.headers, "stamp": T0 + 300_000 + n * 1000}
         for n in range(4)
     ]
     return found  # fmt: skip

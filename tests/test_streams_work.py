@@ -21,7 +21,7 @@ from rules.program import compile_program
 from rules.spec import RuleSet
 from settings import Settings
 from sinks.contract import Rejected, Unavailable
-from streams import checkpoint, store
+from streams import checkpoint, sets, store
 from streams.alarms import AlarmsWork
 from streams.checkpoint import Held
 from streams.judge import JudgeWork
@@ -260,12 +260,48 @@ def test_a_restored_partition_goes_on_where_each_bucket_was_saved(judging, monke
         monkeypatch.setattr(topics, "fetch_rules", fetch_rules)
         found = (await work.checkpoints._read({0}))[f"{TOPIC}/0"]
         again = await work.checkpoints._restore(held.tp, 3, 5, found)
-        assert again.offset == 2
+        assert again.offset == 1, "the record before is seen again, for its clock"
+        assert again.is_saved
         assert again.machine.counts() == held.machine.counts()
         assert again.machine.size() == 2
         broken = {n: [checkpoint._Saved(s.key, s.offset, b"rubbish")] for n, (s,) in found.items()}
         rebuilt = await work.checkpoints._restore(held.tp, 3, 5, broken)
         assert rebuilt.offset == -1, "an unreadable snapshot is rebuilt from the beginning of the log"
+
+    asyncio.run(go())
+
+
+def test_what_a_quiet_bucket_tells_after_a_restore_is_what_it_would_have_told(judging, monkeypatch):
+    """It was not saved again while others moved the clock: the proof begins at the clock of the record before all the same."""
+
+    async def go():
+        producer = Producer()
+        _, work, held = judging(producer)
+        await work.take(message([flow(1, 50)]))
+        await work.checkpoints.save(held)
+        between = [flow(n, 50, "s2") for n in range(2, 400)]
+        await work.take(message(between))
+        await work.checkpoints.save(held)
+        log = [(m["key"], v) for t, v, m in producer.sent if t == "city.judge.state.v1"]
+        last = flow(400, 5)
+        producer.sent.clear()
+        await work.take(message([last]))
+        (told,) = [v for t, v, _ in producer.sent if t == "city.alarm.input.v1"]
+
+        async def read_all(*_a):
+            for pair in log:
+                yield pair
+
+        async def rules_of(*_a):
+            return RULES
+
+        monkeypatch.setattr(checkpoint.clients, "read_all", read_all)
+        monkeypatch.setattr(sets, "rules_of", rules_of)
+        found = (await work.checkpoints._read({0}))[f"{TOPIC}/0"]
+        again = work.checkpoints.held[held.tp] = await work.checkpoints._restore(held.tp, 400, 1, found)
+        producer.sent.clear()
+        await work.take(message([r for r in (*between, last) if r.offset > again.offset]))
+        assert [v for t, v, _ in producer.sent if t == "city.alarm.input.v1"] == [told]
 
     asyncio.run(go())
 
