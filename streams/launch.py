@@ -8,11 +8,13 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Literal
 
 import faust
 
 from bus import clients
+from sinks.contract import Unavailable
 from sinks.open import open_store
 from streams import alarms, gate, health, judge, store
 from streams.metrics import STARTED, Places, log
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from settings import Settings
+    from sinks.contract import Store
     from streams.consumer import ChunkApp
 
 Role = Literal["judge", "store", "alarms"]
@@ -67,7 +70,17 @@ def create(role: Role, settings: Settings) -> ChunkApp:
         return judge.create(settings, bootstrap, log_id)
     if role == "alarms":
         return alarms.create(settings, bootstrap, log_id)
-    return store.create(settings, bootstrap, log_id, open_store(settings))
+    return store.create(settings, bootstrap, log_id, _opened(settings))
+
+
+def _opened(settings: Settings) -> Store:
+    """The store, when it can be opened: a full disk or a lock is waited out."""
+    while True:
+        try:
+            return open_store(settings)
+        except Unavailable as outage:
+            log.warning("waiting: the store does not answer: %s", outage.reason)
+            time.sleep(outage.wait)
 
 
 def run(role: Role, settings: Settings) -> None:
