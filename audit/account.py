@@ -150,7 +150,7 @@ class Fold:
         self._tick(stamp)
         if counted:
             account.clock = max(account.clock, self._clock)
-        if key is None and any(name == "ce_type" and said in _NOT_EVENTS for name, said in headers):
+        if key is None and next((said for name, said in headers if name == "ce_type"), None) in _NOT_EVENTS:
             return None
         verdict = "rejected" if rejected else self._judge(offset, stamp, value)
         if counted:

@@ -82,6 +82,14 @@ def is_event(found: Sequence[tuple[str, bytes]] | None) -> bool:
     return True
 
 
+def says_nothing(key: bytes | None, found: Sequence[tuple[str, bytes]] | None) -> bool:
+    """Whether a record of a source topic is passed by: it has no key, and calls itself something that is no event.
+
+    Whatever its value: judge, store and ledger must agree, or one record is lost for one of them.
+    """
+    return key is None and not is_event(found)
+
+
 class Bare(NamedTuple):
     """Key, value and headers of a record that is no event. The value is `b""`, since clients refuse two nulls."""
 

@@ -120,7 +120,7 @@ class Log:
         self, full: str, topic: str, partition: int, from_: Micros | None, to: Micros | None
     ) -> Iterator[Recorded]:
         from bus import clients  # noqa: PLC0415 - as above
-        from bus.headers import CLOCK, CONTROL, type_of  # noqa: PLC0415
+        from bus.headers import CONTROL, says_nothing, type_of  # noqa: PLC0415
 
         event = event_of(topic)
         begin = None if from_ is None else self._offset(full, partition, from_)
@@ -134,12 +134,10 @@ class Log:
                 return
             value, digest = record.value, 0
             found: Event | Rejection | InForce | None
-            kind = type_of(record.headers) if record.key is None else None
-            if kind == CANARY or (kind == CLOCK and not value):
-                found = None
-            elif kind == CONTROL:
-                said = json.loads(value)
-                found = InForce(said["version"], said["effective_from"])
+            if says_nothing(record.key, record.headers):
+                is_control = type_of(record.headers) == CONTROL
+                said = json.loads(value) if is_control else {}
+                found = InForce(said["version"], said["effective_from"]) if is_control else None
             else:
                 found, digest = decode(event, value, stamp, record.key or b""), zlib.crc32(value or b"")
             yield Recorded(topic, partition, record.offset, stamp, found, digest)

@@ -134,7 +134,7 @@ class JudgeWork:
             if offset in controls:
                 effective, program = controls[offset]
                 signals += judge.control(offset, stamp, effective, program)
-            elif record.key is None and _says_nothing(record):
+            elif headers.says_nothing(record.key, record.headers):
                 signals += judge.pass_by(offset, stamp)
                 if headers.type_of(record.headers) == catalogue.CANARY:
                     signals.append(Canary(event_class.topic.name, held.tp.partition, offset, stamp))
@@ -181,12 +181,6 @@ class JudgeWork:
                 self._canaries[tp] = now
                 one = canary.record()
                 await producer.send(tp.topic, one.value, partition=tp.partition, headers=one.headers)
-
-
-def _says_nothing(record: Any) -> bool:
-    """A canary, a clock record, or what calls itself a control record and is none."""
-    kind = headers.type_of(record.headers)
-    return kind in (headers.CONTROL, catalogue.CANARY) or (kind == headers.CLOCK and not record.value)
 
 
 def _told(signal: Signal) -> dict[str, Any]:

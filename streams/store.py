@@ -91,7 +91,7 @@ class StoreWork:
         late = 0
         late_us = topic.late_us if self.grace_us is None else self.grace_us
         for record in records:
-            if record.key is None and not headers.is_event(record.headers):
+            if headers.says_nothing(record.key, record.headers):
                 continue
             stamp = record.timestamp * 1000
             found = decode(event_class, record.value, stamp, record.key or b"")

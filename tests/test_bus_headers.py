@@ -3,7 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audit.account import Fold
 from bus import headers
+from models import catalogue
 
 TOPIC = "city.traffic.flow.v1"
 
@@ -52,3 +54,14 @@ def test_no_headers_of_a_stranger_raise(found):
     assert isinstance(headers.is_event(found), bool)
     headers.type_of(found)
     headers.type_of([*found, ("ce_type", b"\xff")])
+
+
+def test_judge_store_and_ledger_pass_by_the_same_records():
+    for kind in (headers.CLOCK, headers.CONTROL, catalogue.CANARY, TOPIC, None):
+        for key in (None, b"", b"s1"):
+            for value in (None, b"", b"{}"):
+                for more in ([], [("ce_type", TOPIC.encode())], [("ce_type", headers.CLOCK.encode())]):
+                    found = [*([] if kind is None else [("ce_type", kind.encode())]), *more]
+                    passed = headers.says_nothing(key, found)
+                    said = Fold(catalogue.topics()[TOPIC]).step(0, 0, key, value, found, rejected=True)
+                    assert (said is None) == passed, (kind, key, value, more)

@@ -121,7 +121,7 @@ class Truth:
             return judge.control(
                 offset, stamp, effective, compile_program(self.rules(version), version, event)
             )
-        if record.key is None and (kind == catalogue.CANARY or (kind == headers.CLOCK and not record.value)):
+        if record.key is None and kind in (catalogue.CANARY, headers.CLOCK):
             return judge.pass_by(offset, stamp)
         found = decode(event, record.value, stamp, record.key or b"")
         if isinstance(found, Rejection):
