@@ -382,10 +382,20 @@ def history(bootstrap: str, prefix: str = "") -> list[Published]:
 
 def in_force(published: Sequence[Published], at: Micros) -> Published | None:
     """Which of the sets is in force at that moment: the last one said replaces what was to come later than it."""
-    standing: list[Published] = []
+    return next((one for one in reversed(_left(published)) if one.since <= at), None)
+
+
+def standing(published: Sequence[Published], at: Micros) -> list[Published]:
+    """The set that is in force at that moment, and those that will be later, in the order in which they will."""
+    now, said = in_force(published, at), _left(published)
+    return [*([] if now is None else [now]), *(one for one in said if one.since > at)]
+
+
+def _left(published: Sequence[Published]) -> list[Published]:
+    left: list[Published] = []
     for one in published:
-        standing = [*(other for other in standing if other.since <= one.since), one]
-    return next((one for one in reversed(standing) if one.since <= at), None)
+        left = [*(other for other in left if other.since <= one.since), one]
+    return left
 
 
 async def fetch_rules(bootstrap: str, prefix: str, version: int) -> bytes:

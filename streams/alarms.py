@@ -65,6 +65,7 @@ class AlarmsWork:
             sources=frozenset({self.input}),
             new=lambda _tp: Plane(log_id, BUCKETS),
             prepare=self._prepare,
+            begin=self._begin,
             after=_nothing_to_report,
             settings=settings,
             readers={t: [f"{self.prefix}citywatch-store"] for t in (self.event, self.state)},
@@ -89,6 +90,15 @@ class AlarmsWork:
             if program is None:
                 raise FormatError(f"it needs rules version {version}, which are no more")
             plane.wide.programs[version] = program
+
+    async def _begin(self, tp: TP, machine: Machine) -> None:
+        """Rules that were said to the input before its log begins are said to the machine."""
+        plane: Any = machine
+        found = await sets.forgotten(self.bootstrap, self.prefix, tp.topic, tp.partition)
+        for offset, stamp, published in found.told() if found else ():
+            program = await self.program(published.version)
+            if program is not None:
+                plane.conclude(offset, stamp, Control(published.effective_from, program))
 
     async def _controls(self, records: list[Any]) -> dict[int, Control]:
         """The control records of a chunk, by offset."""

@@ -100,11 +100,12 @@ class Checkpoints:
         sources: frozenset[str],
         new: Callable[[TP], Machine],
         prepare: Callable[[TP, Machine, dict[int, bytes]], Awaitable[None]],
+        begin: Callable[[TP, Machine], Awaitable[None]],
         after: Callable[[Held], Awaitable[None]],
         settings: Settings,
         readers: dict[str, list[str]],
     ) -> None:
-        """`prepare` loads what saved buckets need; `after` runs when a checkpoint is complete, before its commit.
+        """`prepare` loads what saved buckets need; `begin` says to a new machine what its log has forgotten; `after` runs when a checkpoint is complete, before its commit.
 
         `readers` are the groups that read what this app sends, by topic: the embedded broker forgets by volume, and
         so whoever produces stays within what is committed.
@@ -112,7 +113,7 @@ class Checkpoints:
         self.app = app
         self.bootstrap, self.topic, self.partitions = bootstrap, topic, partitions
         self.sources = sources
-        self.new, self.prepare, self.after = new, prepare, after
+        self.new, self.prepare, self.begin, self.after = new, prepare, begin, after
         self.seconds, self.volume = settings.checkpoint.seconds, settings.checkpoint.bytes
         self.embedded, self.readers = settings.kafka.embedded, readers
         self._room: Room | None = None
@@ -207,16 +208,21 @@ class Checkpoints:
         self._restored = generation
 
     async def _restore(self, tp: TP, committed: int, generation: int, found: dict[int, list[_Saved]]) -> Held:
-        machine = self.new(tp)
+        machine, offsets = self.new(tp), dict[int, int]()
         found = {number: saved for number, saved in found.items() if 0 <= number < machine.buckets}
         best = {number: max(saved, key=lambda s: s.offset) for number, saved in found.items()}
+        lost = "it is gone" if committed and not best else ""
         try:
             await self.prepare(tp, machine, {number: s.blob for number, s in best.items()})
             offsets = {number: max(machine.load(number, s.blob), committed - 1) for number, s in best.items()}
         except (judge.FormatError, wide.FormatError, RecursionError) as error:
-            log.error("checkpoint of %s cannot be used, rebuilding from the log: %s", _name(tp), error)
+            lost = str(error)
+        if lost:
+            log.error("checkpoint of %s cannot be used, rebuilding from the log: %s", _name(tp), lost)
             REBUILT.inc()
-            machine, offsets, committed = self.new(tp), {}, 0
+            machine, offsets, committed, best = self.new(tp), {}, 0, {}
+        if not best:
+            await self.begin(tp, machine)
         saved = [offsets.get(n, committed - 1) for n in range(machine.buckets)]
         offset = max(-1, min([*saved, committed - 1]) - machine.looks_back)
         held = Held(tp, machine, generation, offset, saved, committed)
@@ -304,8 +310,14 @@ class Checkpoints:
         for number in range(machine.buckets):
             async with held.lock:
                 offset = held.offset
+                there = number in held.written
                 old = self._bytes_written - held.written.get(number, 0) > REWRITE_AFTER_BYTES
-                if number not in machine.dirty and not (self.embedded and old and number in held.written):
+                # The first bucket is always written: what is committed without it has lost its snapshots.
+                if (
+                    number not in machine.dirty
+                    and (there or number)
+                    and not (self.embedded and old and there)
+                ):
                     held.saved[number] = offset  # unchanged: its last snapshot is as good as one of now
                     continue
                 blob = machine.dump(number)

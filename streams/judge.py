@@ -51,6 +51,7 @@ class JudgeWork:
             sources=frozenset(self.events),
             new=self._new,
             prepare=self._prepare,
+            begin=self._begin,
             after=self._show,
             settings=settings,
             readers={self.alarm_input: [f"{self.prefix}citywatch-alarms"]},
@@ -80,6 +81,15 @@ class JudgeWork:
             if program is None:
                 raise FormatError(f"it needs rules version {version}, which are no more")
             judge.programs[version] = program
+
+    async def _begin(self, tp: TP, machine: Machine) -> None:
+        """Rules that were said to this partition before its log begins are said to the machine."""
+        judge: Any = machine
+        found = await sets.forgotten(self.bootstrap, self.prefix, tp.topic, tp.partition)
+        for offset, stamp, published in found.told() if found else ():
+            program = await self.program(published.version, tp.topic)
+            if program is not None:
+                judge.control(offset, stamp, published.effective_from, program)
 
     async def _controls(self, records: list[Any], topic: str) -> dict[int, tuple[int, Program]]:
         """The control records of a chunk by offset: (effective from, program)."""

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import closing
+
 import chaos
 import pytest
-from real_influx import InfluxMissingError, influxd
+from kafka import TopicPartition
 from real_kafka import KafkaMissingError, jars
+
+from bus import clients
+from models.catalogue import ALARM_EVENT, ALARM_INPUT
+from sinks.influxd import InfluxMissingError, influxd
 
 pytestmark = pytest.mark.slow
 
@@ -38,3 +45,20 @@ def test_it_is_found_when_the_order_of_the_checkpoint_is_switched_off():
     piece = chaos.run("without order", 21, events=2500)
     wrong = {v.what for v in piece.verdicts if not v.ok}
     assert {"signals", "final ledger"} <= wrong, said(piece)
+
+
+def test_rules_outlive_the_days_that_a_topic_keeps():
+    """A partition whose log has forgotten the control record, judged by a worker without a checkpoint, still has its rules."""
+    with chaos.Arena(3, judges=1, influx=False) as arena:
+        places = [(topic, p) for topic in (chaos.FLOW, chaos.CAMERA) for p in range(4)] + [(ALARM_INPUT, 0)]
+        ends = clients.end_offsets(arena.kafka.bootstrap, places)
+        with closing(clients.admin(arena.kafka.bootstrap)) as admin:
+            admin.delete_records({TopicPartition(*place): end for place, end in ends.items()})
+        assert set(clients.begin_offsets(arena.kafka.bootstrap, places).values()) == {1}
+        city = chaos.City(arena.kafka.bootstrap, 3, 600, 200)
+        city.start()
+        arena.start()
+        city.join(60)
+        arena.settle()
+        entries = [json.loads(r.value) for r in clients.records(arena.kafka.bootstrap, (ALARM_EVENT, 0))]
+        assert {"jam", "seen"} <= {entry["alarm"]["rule"] for entry in entries}

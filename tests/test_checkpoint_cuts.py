@@ -195,7 +195,11 @@ def settings_and_rules(monkeypatch):
     async def rules_of(*_a):
         return RULES
 
+    async def forgotten(*_a):
+        return None
+
     monkeypatch.setattr(sets, "rules_of", rules_of)
+    monkeypatch.setattr(sets, "forgotten", forgotten)
 
 
 def live(log, role, monkeypatch, seed, cut=None):

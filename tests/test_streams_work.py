@@ -256,6 +256,10 @@ def test_a_restored_partition_goes_on_where_each_bucket_was_saved(judging, monke
         async def fetch_rules(*_a):
             return RULES.canonical()
 
+        async def forgotten(*_a):
+            return None
+
+        monkeypatch.setattr(sets, "forgotten", forgotten)
         monkeypatch.setattr(checkpoint.clients, "read_all", read_all)
         monkeypatch.setattr(topics, "fetch_rules", fetch_rules)
         found = (await work.checkpoints._read({0}))[f"{TOPIC}/0"]
@@ -302,6 +306,45 @@ def test_what_a_quiet_bucket_tells_after_a_restore_is_what_it_would_have_told(ju
         producer.sent.clear()
         await work.take(message([r for r in (*between, last) if r.offset > again.offset]))
         assert [v for t, v, _ in producer.sent if t == "city.alarm.input.v1"] == [told]
+
+    asyncio.run(go())
+
+
+def test_a_judge_whose_log_has_forgotten_its_rules_is_told_them(judging, monkeypatch):
+    """Source topics keep days; what was said at their beginning is said again to a machine that begins anew."""
+
+    async def go():
+        producer = Producer()
+        _, work, _ = judging(producer)
+        published = topics.Published(0, RULES.canonical(), T0 * 1000, announced=True, at=T0 * 1000)
+
+        async def forgotten(*_a):
+            return sets.Forgotten(40, (T0 + 40_000) * 1000, [published])
+
+        async def rules_of(*_a):
+            return RULES
+
+        monkeypatch.setattr(sets, "forgotten", forgotten)
+        monkeypatch.setattr(sets, "rules_of", rules_of)
+        tp = TP(TOPIC, 0)
+        work.checkpoints.held[tp] = held = await work.checkpoints._restore(tp, 0, 1, {})
+        assert held.offset == -1
+        await work.take(message([flow(40, 50), flow(41, 5)]))
+        assert producer.topics() == ["city.alarm.input.v1"]
+
+    asyncio.run(go())
+
+
+def test_a_position_whose_snapshots_are_gone_is_none(judging, monkeypatch):
+    async def go():
+        _, work, _ = judging(Producer())
+
+        async def forgotten(*_a):
+            return None
+
+        monkeypatch.setattr(sets, "forgotten", forgotten)
+        held = await work.checkpoints._restore(TP(TOPIC, 0), 70, 1, {})
+        assert (held.offset, held.committed) == (-1, 0), "built again from the beginning of the log"
 
     asyncio.run(go())
 
