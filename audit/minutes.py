@@ -43,6 +43,10 @@ class Minutes:
         self.folds = folds
         self.wrong: dict[tuple[int, bool], int] = {}  # as the last look found it
         self._dirty: set[int] = set()
+        #: A correction that changes a tag is written before what it replaces is taken away: of an event there may be two
+        #: points for a moment, so that they are told when they are found twice.
+        self._may_show_both = any(fold.topic.kind == "events" for fold in folds.values())
+        self._seen_double: set[int] = set()
 
     def look(self, oldest: int = 0) -> Look | None:
         """What is to be asked for, of no minute before `oldest`, since the store may let those go; None: nothing new."""
@@ -62,11 +66,15 @@ class Minutes:
 
     def judge(self, look: Look) -> list[Finding]:
         """What the look found, when all below `look.upto` has been counted; what is right is not looked at again."""
-        found = [
-            Finding(minute, False, missing)
-            for minute, lower in sorted(look.lower.items())
-            if (missing := self._missing(minute, lower, look.held.get(minute, 0)))
-        ]
+        missing = {
+            m: n
+            for m, lower in sorted(look.lower.items())
+            if (n := self._missing(m, lower, look.held.get(m, 0)))
+        }
+        double = {minute for minute, n in missing.items() if n < 0}
+        doubted = double - self._seen_double if self._may_show_both else set()
+        self._seen_double = double
+        found = [Finding(minute, False, n) for minute, n in missing.items() if minute not in doubted]
         found += [
             Finding(minute, True, lower - held)
             for minute, lower in sorted(look.late.items())
@@ -74,7 +82,7 @@ class Minutes:
         ]
         self.wrong = {(f.minute, f.late): f.missing for f in found}
         for minute in look.lower:
-            if (minute, False) not in self.wrong:
+            if (minute, False) not in self.wrong and minute not in doubted:
                 self._dirty.discard(minute)
         for minute, lower in look.late.items():
             if (minute, True) not in self.wrong:

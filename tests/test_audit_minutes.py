@@ -10,6 +10,7 @@ from test_audit_account import FLOW, HEADERS, T0, L, S, flow
 
 from audit.account import MINUTE, Fold
 from audit.minutes import DAY, Finding, Minutes, spans
+from models.traffic import TrafficIncident
 
 M0 = T0 // MINUTE
 
@@ -17,8 +18,8 @@ M0 = T0 // MINUTE
 class City:
     """Two partitions of a topic, and a store: a plain list of (minute, late), which `faults` alter."""
 
-    def __init__(self):
-        self.folds = {p: Fold(FLOW, expect=True) for p in (0, 1)}
+    def __init__(self, topic=FLOW):
+        self.folds = {p: Fold(topic, expect=True) for p in (0, 1)}
         self.minutes = Minutes(self.folds)
         self.log = {0: [], 1: []}
         self.store = Counter()
@@ -51,8 +52,8 @@ class City:
         return [] if look is None else self.minutes.judge(look)
 
 
-def city(n=6):
-    found = City()
+def city(n=6, topic=FLOW):
+    found = City(topic)
     for minute in range(n):
         found.send(T0 + minute * MINUTE, partition=minute % 2)
     return found
@@ -78,6 +79,22 @@ def test_a_point_under_a_second_identity_is_found():
     c = city()
     c.store[M0 + 3, False] += 1
     assert c.look() == [Finding(M0 + 3, False, -1)]
+
+
+def test_an_event_that_is_there_twice_while_its_tags_are_corrected_is_told_only_if_it_stays():
+    c = city(topic=TrafficIncident.topic)
+    c.store[M0 + 3, False] += 1
+    assert c.look() == []
+    c.store[M0 + 3, False] -= 1  # the old tags are taken away
+    assert c.look() == []
+    assert c.minutes.look() is None
+    c.send(T0 + 3 * MINUTE + 1, partition=1)
+    c.store[M0 + 3, False] += 1
+    assert c.look() == []
+    assert c.look() == [Finding(M0 + 3, False, -1)]
+    assert c.look() == [Finding(M0 + 3, False, -1)]
+    c.store[M0 + 3, False] -= 2
+    assert c.look() == [Finding(M0 + 3, False, 1)], "what is lost is told at once"
 
 
 def test_what_is_stored_and_not_yet_counted_is_neither():
