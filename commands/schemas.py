@@ -18,18 +18,30 @@ models and committed, so that a change of a contract is seen in review."""
 
 WRITE = """\
 Write asyncapi.yaml and schemas/<topic>.json.
-Exit code 1 when the new ones break what subscribers have: give the topic a new version, or take the change back."""
+Exit code 1 when the new ones break what the last release promised: give the topic a new version, or take the change
+back."""
 
 CHECK = """\
 Say which files differ from the models, and what would break subscribers.
-Changes nothing. Exit code 1 when there is something to say."""
+What they have is in released.json, which only `release` writes. Changes nothing. Exit code 1 when there is something to
+say."""
+
+RELEASE = """\
+Write down in released.json what is promised from now on; part of every release.
+What takes something from those who keep to the last one is told, and then nothing is written (exit code 1)."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     teach(parser, ABOUT, "  citywatch schemas check\n  citywatch schemas write --folder docs")
     where = parts(parser)
-    for name, about, run in (("write", WRITE, write), ("check", CHECK, check)):
+    for name, about, run in (("write", WRITE, write), ("check", CHECK, check), ("release", RELEASE, release)):
         one = part(where, name, about, run, f"  citywatch schemas {name}")
+        if run is release:
+            one.add_argument(
+                "--breaking",
+                action="store_true",
+                help="write it all the same; CHANGELOG.md must say what breaks",
+            )
         one.add_argument("--folder", type=Path, default=Path("docs"), metavar="DIR", help="default: docs")
 
 
@@ -45,6 +57,14 @@ def check(args: argparse.Namespace, _: Settings) -> int:
     from models import schemas  # noqa: PLC0415 - as above
 
     return _told(schemas.check(args.folder), f"{args.folder}: as the models say")
+
+
+def release(args: argparse.Namespace, _: Settings) -> int:
+    from models import schemas  # noqa: PLC0415 - as above
+
+    broken = schemas.release(args.folder, breaking=args.breaking)
+    code = _told(broken, f"{args.folder / schemas.RELEASED}: what is promised from now on")
+    return 0 if args.breaking else code
 
 
 def _told(problems: list[str], well: str) -> int:

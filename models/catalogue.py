@@ -11,7 +11,7 @@ from typing import Literal
 import models
 from models.base import Event, Topic
 
-_NOT_DOMAINS = frozenset({"alarm", "base", "catalogue", "decode", "schemas"})
+_NOT_DOMAINS = frozenset({"alarm", "base", "catalogue", "contracts", "decode", "schemas"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,9 @@
-"""Contracts for subscribers, made from the models: a JSON Schema a topic, one AsyncAPI document, and what broke them."""
+"""Contracts for subscribers, made from the models: a JSON Schema a topic, one AsyncAPI document, and what was promised."""
 
 from __future__ import annotations
 
 import inspect
 import json
-from dataclasses import dataclass
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -13,19 +11,21 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from models.alarm import Alarm, AlarmEvent
 from models.catalogue import ALARM_EVENT, ALARM_STATE, PLATFORM, PlatformTopic, event_of, events
+from models.contracts import breaks, shape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from pydantic import BaseModel
 
     from models.base import Event
-
-Schema = dict[str, Any]
+    from models.contracts import Schema
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FORMAT = "application/schema+json;version=draft-2020-12"
+
+#: What the last release promises. It is written by `release` alone, so that no change can hide what it breaks.
+RELEASED = "released.json"
 
 #: What citywatch itself publishes for others to read: the record's class and the field that is its key. The other
 #: topics of the platform are its own affair.
@@ -86,10 +86,17 @@ def _source_schema(event: type[Event]) -> Schema:
     return {**made, "x-topic": _promise(event)}
 
 
+def _record_schema(name: str) -> Schema:
+    record, key = RECORDS[name]
+    topic = next(topic for topic in PLATFORM if topic.name == name)
+    promise = {"access": topic.access, "key": [key], "partitions": topic.partitions, "cleanup": topic.cleanup}
+    return {**_schema(name, record), "x-topic": promise}
+
+
 def schemas() -> dict[str, Schema]:
     """JSON Schema 2020-12 of the value of every topic that others write or read, by topic name."""
     made = {event.topic.name: _source_schema(event) for event in events()}
-    return made | {name: _schema(name, record) for name, (record, _) in RECORDS.items()}
+    return made | {name: _record_schema(name) for name in RECORDS}
 
 
 def asyncapi() -> Schema:
@@ -180,22 +187,21 @@ def _files() -> dict[str, str]:
 
 
 def write(folder: Path) -> list[str]:
-    """Write `asyncapi.yaml` and `schemas/<topic>.json` into `folder`; what this breaks for subscribers comes back.
+    """Write `asyncapi.yaml` and `schemas/<topic>.json` into `folder`; what breaks the last release comes back.
 
     Schemas of topics that are no more are removed.
     """
-    broken = _broken(folder)
     (folder / "schemas").mkdir(parents=True, exist_ok=True)
     made = _files()
     for name in _stale(folder, made):
         (folder / name).unlink()
     for name, text in made.items():
         (folder / name).write_text(text, encoding="utf-8")
-    return broken
+    return _broken(folder)
 
 
 def check(folder: Path) -> list[str]:
-    """What is wrong with the contracts in `folder`, a sentence each: breaking changes first, then files that drifted."""
+    """What is wrong with the contracts in `folder`, a sentence each: what breaks the last release, then files that drifted."""
     made = _files()
     again = "run `citywatch schemas write` and commit it"
     drift = [
@@ -209,126 +215,40 @@ def check(folder: Path) -> list[str]:
     return _broken(folder) + drift + stale
 
 
+def release(folder: Path, *, breaking: bool = False) -> list[str]:
+    """Write down what is promised from now on; what this takes from those who keep to the last release comes back.
+
+    Unless `breaking` nothing is written then.
+    """
+    broken = _broken(folder) if (folder / RELEASED).exists() else []
+    if breaking or not broken:
+        lines = (
+            f"{json.dumps(name)}: {json.dumps(shape(schema), sort_keys=True, ensure_ascii=False)}"
+            for name, schema in sorted(schemas().items())
+        )
+        (folder / RELEASED).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    return broken
+
+
 def _stale(folder: Path, made: dict[str, str]) -> list[str]:
     found = (f"schemas/{path.name}" for path in sorted((folder / "schemas").glob("*.json")))
     return [name for name in found if name not in made]
 
 
 def _broken(folder: Path) -> list[str]:
-    """Breaking changes from the schemas committed in `folder` to those of the models."""
+    """What the models take from those who keep to the last release."""
+    path = folder / RELEASED
+    try:
+        released = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return [
+            f"{path}: is missing, so nothing is compared with what was promised; `citywatch schemas release` writes it"
+        ]
+    except ValueError as error:
+        return [f"{path}: is no JSON ({error}), so nothing can be compared with it"]
     now = schemas()
-    found: list[str] = []
-    for path in sorted((folder / "schemas").glob("*.json")):
-        topic = path.stem
-        try:
-            old = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            found.append(f"{path}: is no JSON ({error}), so nothing can be compared with it")
-            continue
-        changes = breaks(old, now[topic]) if topic in now else ["the topic is gone"]
-        found += [f"{topic}: breaking: {change}" for change in changes]
-    return found
-
-
-def breaks(old: Schema, new: Schema) -> list[str]:
-    """What `new` takes from those who keep to `old`: a field, a value that was valid, or the topic's promise."""
-    before, after = old.get("x-topic", {}), new.get("x-topic", {})
-    promise = [
-        f"{name} of the topic was {before[name]}, is {after.get(name)}"
-        for name in ("kind", "access", "key", "series", "partitions")
-        if name in before and before[name] != after.get(name)
+    return [
+        f"{topic}: breaking: {change}"
+        for topic, old in sorted(released.items())
+        for change in (breaks(old, now[topic]) if topic in now else ["the topic is gone"])
     ]
-    return promise + list(_narrower(_Seen(old, old), _Seen(new, new), ""))
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A part of a schema, with the whole in which its references are found."""
-
-    part: Schema
-    whole: Schema
-
-    def at(self, part: Any) -> _Seen:
-        return _Seen(part if isinstance(part, dict) else {}, self.whole)
-
-    def variants(self) -> dict[str, _Seen]:
-        """The part by JSON type: `X | null` is two. What has no type allows any."""
-        part = self.part
-        if "$ref" in part:
-            return self.at(self.whole["$defs"][part["$ref"].rpartition("/")[2]]).variants()
-        if "anyOf" in part:
-            return {
-                kind: seen for choice in part["anyOf"] for kind, seen in self.at(choice).variants().items()
-            }
-        return {part.get("type", "any"): self}
-
-    def allowed(self) -> list[Any] | None:
-        return [self.part["const"]] if "const" in self.part else self.part.get("enum")
-
-
-def _narrower(old: _Seen, new: _Seen, where: str) -> Iterator[str]:
-    """Each value that `old` allowed and `new` does not, by place."""
-    after = new.variants()
-    for kind, was in old.variants().items():
-        now = after.get(kind) or (after.get("number") if kind == "integer" else None)
-        if now is not None:
-            yield from _narrower_values(was, now, where)
-            yield from _narrower_object(was, now, where)
-            if "items" in was.part or "items" in now.part:
-                yield from _narrower(
-                    was.at(was.part.get("items")), now.at(now.part.get("items")), f"{where}[]"
-                )
-        elif "any" not in after:
-            yield f"{where or 'value'}: {kind} is allowed no more, only {' or '.join(sorted(after))}"
-
-
-#: Bounds by words: how to read the bound (greater is narrower), and its name in the message.
-_BOUNDS = (
-    ("least", "minimum", "exclusiveMinimum", 1),
-    ("greatest", "maximum", "exclusiveMaximum", -1),
-    ("shortest", "minLength", "", 1),
-    ("longest", "maxLength", "", -1),
-    ("fewest items", "minItems", "", 1),
-    ("most items", "maxItems", "", -1),
-)
-
-
-def _bound(part: Schema, inclusive: str, exclusive: str, sign: int) -> tuple[float, bool]:
-    """The tightest bound; of two at one value the exclusive one is tighter."""
-    found = [(sign * part[name], name == exclusive) for name in (inclusive, exclusive) if name in part]
-    return max(found, default=(-inf, False))
-
-
-def _narrower_values(old: _Seen, new: _Seen, where: str) -> Iterator[str]:
-    was, now = old.allowed(), new.allowed()
-    if now is not None and was is None:
-        yield f"{where}: only {', '.join(map(str, now))} are allowed now"
-    elif now is not None and was is not None and (gone := [v for v in was if v not in now]):
-        yield f"{where}: {', '.join(map(str, gone))} is allowed no more"
-    for name, inclusive, exclusive, sign in _BOUNDS:
-        before = _bound(old.part, inclusive, exclusive, sign)
-        after = _bound(new.part, inclusive, exclusive, sign)
-        if after > before:
-            said = "unbounded" if before[0] == -inf else f"{sign * before[0]:g}{' exclusive' * before[1]}"
-            yield f"{where}: {name} was {said}, is {sign * after[0]:g}{' exclusive' * after[1]}"
-    for name in ("pattern", "format"):
-        if name in new.part and new.part[name] != old.part.get(name):
-            yield f"{where}: {name} was {old.part.get(name, 'free')}, is {new.part[name]}"
-
-
-def _narrower_object(old: _Seen, new: _Seen, where: str) -> Iterator[str]:
-    was, now = old.part.get("properties", {}), new.part.get("properties", {})
-    dot = f"{where}." if where else ""
-    for name in was:
-        if name in now:
-            yield from _narrower(old.at(was[name]), new.at(now[name]), dot + name)
-        else:
-            yield f"{dot}{name}: the field is gone"
-    for name in new.part.get("required", ()):
-        if name not in old.part.get("required", ()):
-            yield f"{dot}{name}: is required now, and {'was optional' if name in was else 'is new'}"
-    rest = old.part.get("additionalProperties", True), new.part.get("additionalProperties", True)
-    if rest[0] is not False and rest[1] is False:
-        yield f"{where or 'value'}: other fields are allowed no more"
-    elif isinstance(rest[0], dict) and isinstance(rest[1], dict):
-        yield from _narrower(old.at(rest[0]), new.at(rest[1]), f"{dot}*")

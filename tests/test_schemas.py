@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -9,9 +10,10 @@ import pytest
 import yaml
 
 from models.catalogue import PLATFORM, events, topics
+from models.contracts import breaks
 from models.decode import Rejection, decode
 from models.hospital import PatientMovement
-from models.schemas import asyncapi, breaks, check, schemas, write
+from models.schemas import RELEASED, asyncapi, check, release, schemas, write
 from models.traffic import TrafficFlow
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -216,58 +218,86 @@ def test_a_change_that_only_gives_is_no_break(edit):
 # The files
 
 
-def edited(folder, edit):
-    path = folder / "schemas" / f"{FLOW}.json"
-    schema = json.loads(path.read_text())
-    edit(schema)
-    path.write_text(json.dumps(schema))
-
-
-def test_what_is_written_passes_the_check_and_is_written_the_same_again(tmp_path):
+@pytest.fixture
+def folder(tmp_path):
+    """Contracts as the models say, and released as they are."""
+    release(tmp_path)
     assert write(tmp_path) == []
-    assert check(tmp_path) == []
-    first = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
-    write(tmp_path)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == first
-    assert yaml.safe_load((tmp_path / "asyncapi.yaml").read_text()) == asyncapi()
+    return tmp_path
 
 
-def test_drift_that_breaks_nobody_is_told_once(tmp_path):
-    write(tmp_path)
-    edited(tmp_path, lambda s: s["properties"].pop("speed_kmh"))  # as if the model had got it since
-    [only] = check(tmp_path)
+def edited(path, edit):
+    """As if the model had changed the other way round since."""
+    found = json.loads(path.read_text())
+    edit(found)
+    path.write_text(json.dumps(found))
+
+
+def test_what_is_written_passes_the_check_and_is_written_the_same_again(folder):
+    assert check(folder) == []
+    first = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    write(folder)
+    release(folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == first
+    assert yaml.safe_load((folder / "asyncapi.yaml").read_text()) == asyncapi()
+
+
+def test_drift_that_breaks_nobody_is_told_once(folder):
+    edited(folder / "schemas" / f"{FLOW}.json", lambda s: s["properties"].pop("speed_kmh"))
+    [only] = check(folder)
     assert "differs from the models" in only
     assert FLOW in only
 
 
-def test_a_break_is_told_apart_from_the_drift_it_comes_with(tmp_path):
-    write(tmp_path)
-    edited(tmp_path, lambda s: s["properties"].update(lane={"type": "integer"}))
-    first, second = check(tmp_path)
-    assert first == f"{FLOW}: breaking: lane: the field is gone"
-    assert "differs from the models" in second
+def test_a_field_that_came_since_the_release_breaks_nobody(folder):
+    edited(folder / RELEASED, lambda s: s[FLOW]["properties"].pop("speed_kmh"))
+    assert check(folder) == []
 
 
-def test_writing_over_a_contract_tells_what_it_broke_once(tmp_path):
-    write(tmp_path)
-    edited(tmp_path, lambda s: s["properties"].update(lane={"type": "integer"}))
-    assert write(tmp_path) == [f"{FLOW}: breaking: lane: the field is gone"]
-    assert check(tmp_path) == []
+def test_what_breaks_the_release_is_told_until_it_is_taken_back_whatever_is_written(folder):
+    edited(folder / RELEASED, lambda s: s[FLOW]["properties"].update(lane={"type": "integer"}))
+    broken = [f"{FLOW}: breaking: lane: the field is gone"]
+    promised = (folder / RELEASED).read_bytes()
+    assert check(folder) == write(folder) == check(folder) == release(folder) == broken
+    assert (folder / RELEASED).read_bytes() == promised
+    assert release(folder, breaking=True) == broken
+    assert check(folder) == []
 
 
-def test_a_missing_file_a_topic_that_is_gone_and_a_broken_file_are_told(tmp_path):
-    write(tmp_path)
-    (tmp_path / "asyncapi.yaml").unlink()
-    (tmp_path / "schemas" / "city.noise.level.v1.json").write_text("{}")
-    (tmp_path / "schemas" / f"{FLOW}.json").write_text("{")
-    told = "\n".join(check(tmp_path))
+def test_a_record_of_alarms_promises_its_key_and_that_it_is_compacted(folder):
+    edited(
+        folder / RELEASED,
+        lambda s: s["city.alarm.state.v1"]["x-topic"].update(key=["place"], cleanup="delete"),
+    )
+    assert check(folder) == [
+        "city.alarm.state.v1: breaking: key of the topic was ['place'], is ['alarm_id']",
+        "city.alarm.state.v1: breaking: cleanup of the topic was delete, is compact",
+    ]
+
+
+def test_a_missing_file_a_topic_that_is_gone_and_a_broken_file_are_told(folder):
+    (folder / "asyncapi.yaml").unlink()
+    (folder / "schemas" / "city.noise.level.v1.json").write_text("{}")
+    edited(folder / RELEASED, lambda s: s.update({"city.noise.level.v1": {}}))
+    told = "\n".join(check(folder))
     assert "asyncapi.yaml: is missing" in told
     assert "city.noise.level.v1: breaking: the topic is gone" in told
     assert "city.noise.level.v1.json: there is no such topic" in told
-    assert f"{FLOW}.json: is no JSON" in told
-    write(tmp_path)
-    assert check(tmp_path) == []
+    (folder / RELEASED).write_text("{")
+    assert "released.json: is no JSON" in "\n".join(check(folder))
+    release(folder, breaking=True)
+    assert write(folder) == check(folder) == []
 
 
-def test_a_folder_without_contracts_lacks_all_of_them(tmp_path):
-    assert len(check(tmp_path)) == len(MADE) + 1
+def test_a_folder_without_contracts_lacks_all_of_them_and_the_release(tmp_path):
+    assert len(check(tmp_path)) == len(MADE) + 2
+
+
+def test_the_release_says_what_is_promised_and_nothing_else():
+    released = json.loads((DOCS / RELEASED).read_text())
+    flow_now = released[FLOW]
+    assert flow_now["properties"]["speed_kmh"]["anyOf"][0]["maximum"] == 300
+    assert flow_now["x-topic"]["key"] == ["segment_id"]
+    assert not re.search(
+        r'"(description|examples|title|default)": "', json.dumps(flow_now["properties"]["speed_kmh"])
+    )
