@@ -80,10 +80,11 @@ class Rounds:
                     catalogue.LEDGER,
                 ],
             ),
+            "ledger": _names(prefix, catalogue.topics()),
         }
         self._groups = {
             id_: f"{prefix}citywatch-{id_.removesuffix('-worker')}"
-            for id_ in ("judge", "alarms", "store-worker")
+            for id_ in ("judge", "alarms", "store-worker", "ledger")
         }
         self._progress = {id_: Progress() for id_ in self._groups}
         self._places: dict[str, list[Partition]] = {}
@@ -130,7 +131,8 @@ class Rounds:
         for id_, progress in self._progress.items():
             mine = {place: ends[place] for place in self._mine(id_)}
             behind = progress.see(begins, mine, committed[id_], now)
-            level: wire.Level = "ok" if behind < WARN_S else "warn" if behind < BAD_S else "bad"
+            bad: wire.Level = "warn" if id_ == "ledger" else "bad"
+            level: wire.Level = "ok" if behind < WARN_S else "warn" if behind < BAD_S else bad
             late = f"the group {self._groups[id_]} has not committed for {behind:.0f} s"
             self.desk.put_part(_part(id_, level, round(behind, 1), None if level == "ok" else late))
 

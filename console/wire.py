@@ -247,8 +247,9 @@ class Feed(_Wire):
 Level = Literal["ok", "warn", "bad"]
 
 
-#: `through`: whether what is sent on every feed comes through to here; a replay does not have it.
-PartId = Literal["broker", "judge", "alarms", "through", "store-worker", "store"]
+#: `through`: whether what is sent on every feed comes through to here; a replay does not have it. `ledger`: whether what
+#: is stored is compared with the log; never worse than `warn`, since what is shown is true without it.
+PartId = Literal["broker", "judge", "alarms", "through", "store-worker", "store", "ledger"]
 
 
 class Part(_Wire):

@@ -1,14 +1,17 @@
 """What the console shows of sensors, and how far the parts are behind: without a broker, the clock is an argument."""
 
+import asyncio
+
 import pytest
 
-from console.health import Progress
+from console.health import Progress, Rounds
 from console.sensors import Said, Sensors, said
 from models.base import moment
 from models.hospital import PatientMovement
 from models.school import RoomAir
 from models.traffic import TrafficFlow
 from rules.spec import RuleSet
+from settings import Settings
 
 FLOW, AIR = "city.traffic.flow.v1", "city.school.room_air.v1"
 MINUTE = 60_000_000
@@ -146,3 +149,39 @@ def test_a_steady_stream_with_commits_every_fifteen_seconds_is_never_called_late
         committed = max(0, now // 15 * 15 - 1) * 100
         worst = max(worst, done.see({P: 0}, {P: now * 100}, {P: committed}, now))
     assert worst <= 20
+
+
+class _Shown:
+    def __init__(self):
+        self.parts = {}
+
+    def put_part(self, part):
+        self.parts[part.id] = part
+
+
+@pytest.mark.parametrize(
+    ("after_s", "levels"),
+    [(0, ("ok", "ok")), (50, ("warn", "warn")), (130, ("warn", "bad"))],
+)
+def test_a_ledger_that_is_behind_is_shown_and_never_as_what_makes_the_page_wrong(
+    monkeypatch, after_s, levels
+):
+    desk, now = _Shown(), [0.0]
+    rounds = Rounds(Settings(), "127.0.0.1:1", desk, None)
+    flow = ("city.traffic.flow.v1", 0)
+    rounds._places = {flow[0]: [flow]}
+
+    async def offsets():
+        done = {flow: 9}
+        committed = {"judge": done, "alarms": {}, "store-worker": {flow: 5}, "ledger": {flow: 5}}
+        return {flow: 0}, {flow: 9}, committed
+
+    monkeypatch.setattr(rounds, "_offsets", offsets)
+    monkeypatch.setattr("console.health.time.monotonic", lambda: now[0])
+    asyncio.run(rounds._ask_log())
+    now[0] = after_s
+    asyncio.run(rounds._ask_log())
+    assert (desk.parts["ledger"].level, desk.parts["store-worker"].level) == levels
+    assert desk.parts["judge"].level == "ok"
+    assert desk.parts["ledger"].behind_s == after_s
+    assert after_s == 0 or "citywatch-ledger" in desk.parts["ledger"].why

@@ -307,7 +307,7 @@ export interface Health {
  * A part of the platform. `behind_s` is the age of the oldest record that it has not done yet; `why` is for engineers.
  */
 export interface Part {
-  id: "broker" | "judge" | "alarms" | "through" | "store-worker" | "store";
+  id: "broker" | "judge" | "alarms" | "through" | "store-worker" | "store" | "ledger";
   level: "ok" | "warn" | "bad";
   behind_s: number | null;
   why: string | null;
