@@ -1,16 +1,22 @@
 """Security settings: what cannot be is refused at start, by name; secrets come from files, and are never shown."""
 
 import ssl
+from pathlib import Path
 
 import pytest
 from certificates import Authority
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from bus import security
+from bus.rights import CITY, ROLES, rights
+from bus.topics import wanted
+from cli import main
+from models import catalogue
 from settings import Kafka, SettingsError, read
 from sinks.influx_server import Address
 from streams.consumer import credentials
 
+DOCS = Path(__file__).parent.parent / "docs"
 KAFKA = {"CITYWATCH_KAFKA__BOOTSTRAP": "kafka:9093"}
 SASL = {**KAFKA, "CITYWATCH_KAFKA__SECURITY": "SASL_SSL", "CITYWATCH_KAFKA__USER": "judge"}
 INFLUX = {"CITYWATCH_INFLUX__URL": "https://influxdb:8086"}
@@ -203,3 +209,57 @@ def test_certificates_that_cannot_be_used_are_refused_before_anything_is_connect
         with pytest.raises(SettingsError, match=variable):
             security.use(Kafka(bootstrap="k:1", security="SSL", **wrong))
     assert security.options() == {"security_protocol": "PLAINTEXT"}
+
+
+# Who may do what
+
+
+def named(names):
+    """Names as the table says them: the source topics are many, and mostly together."""
+    sources = set(catalogue.topics())
+    public = {name for name, topic in catalogue.topics().items() if topic.access == "public"}
+    for all_of_them, said in ((sources, "every source topic"), (public, "every public source topic")):
+        if all_of_them <= set(names):
+            return ", ".join([said, *(f"`{name}`" for name in names if name not in all_of_them)])
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def test_the_table_of_rights_in_the_documents_is_that_of_the_code():
+    text = (DOCS / "security.md").read_text(encoding="utf-8")
+    rows = [f"| {r.role} | {named(r.names)} | {r.kind} | {', '.join(r.operations)} |" for r in rights()]
+    table = text.partition("<!-- rights:")[2].partition("-->\n")[2].split("\n\n")[0]
+    assert table.splitlines()[2:] == rows, "\n".join(rows)
+    for role, about in ROLES.items():
+        assert f"- **{role}**: {about}" in text
+
+
+def test_nobody_but_those_who_must_may_read_what_is_restricted():
+    """Who may read everything looks for what is lost; the others read what they work on, and subscribers nothing."""
+    restricted = {name for name, want in wanted().items() if want.access == "restricted"}
+    readers = {
+        name: {r.role for r in rights() if "Read" in r.operations and {name, CITY} & set(r.names)}
+        for name in restricted
+    }
+    assert all("subscriber" not in roles and "source" not in roles for roles in readers.values())
+    assert readers[catalogue.REJECTED] == {"store", "ledger"}
+    assert readers[catalogue.ALARM_INPUT] == {"alarms", "ledger"}
+    assert readers[catalogue.JUDGE_STATE] == {"judge", "ledger"}
+
+
+def test_in_a_world_with_a_prefix_rights_are_on_its_own_topics_and_groups():
+    for right in rights("replay-7."):
+        assert all(n.startswith("replay-7.") or right.role == "subscriber" for n in right.names)
+
+
+def test_the_rights_are_printed_as_commands_for_users_by_any_name(capsys, monkeypatch):
+    monkeypatch.setenv("CITYWATCH_KAFKA__BOOTSTRAP", "kafka:9093")
+    assert main(["topics", "acls", "--user", "judge=CN=the judge"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(rights())
+    assert lines[1] == (
+        "kafka-acls --bootstrap-server kafka:9093 --add --allow-principal 'User:CN=the judge' --operation Read "
+        "--topic city.rules.v1 --resource-pattern-type literal"
+    )
+    assert lines[-1].endswith("--group subscriber- --resource-pattern-type prefixed")
+    assert main(["topics", "acls", "--user", "jugde=x"]) == 2
+    assert "ROLE is judge, store" in capsys.readouterr().err

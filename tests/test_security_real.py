@@ -344,6 +344,23 @@ def test_a_store_that_is_not_trusted_or_knows_no_such_token_is_told_in_one_line(
         assert re.search(right, said)
 
 
+def test_a_worker_with_the_wrong_password_says_so_and_waits_until_it_is_the_right_one(city, workers):
+    wrong, port = city.write("wrong", "no-such-password"), free_ports(4)[0]
+    settings = {"KAFKA__PASSWORD_FILE": str(wrong), "METRICS__PORT": str(port), "LOG__FORMAT": "text"}
+    workers.start("judge-2", environ=city.environ("judge", **settings))
+    try:
+        until(
+            lambda: "does not let the user citywatch-judge in" in workers.log("judge-2"),
+            "it says so",
+            within=60,
+        )
+        city.kafka.give_passwords({"citywatch-judge": "no-such-password"})
+        until(lambda: answer(f"http://127.0.0.1:{port}/ready"), "it does its work", within=60)
+    finally:
+        city.kafka.give_passwords({"citywatch-judge": city.secrets["judge"]})
+        workers.kill("judge-2", signal.SIGTERM)
+
+
 def test_workers_wait_for_a_broker_whose_certificate_is_over_and_go_on_when_it_is_renewed(city, workers):
     city.kafka.show(*city.authority.sign("expired", days=-1))
     city.kafka.kill()
