@@ -179,7 +179,7 @@ class Series:
                 old[DIGEST],
             ):
                 return at, "duplicate"
-            verdict = "conflict"
+            verdict = "conflict"  # of whatever sub-series: an id is of one event
             self._remove(at)
         elif alone:
             first = bisect_left(samples, (t, ""))

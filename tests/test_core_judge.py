@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.base import micros, moment
+from models.camera import CameraCount
 from models.traffic import TrafficFlow
 from rules.calendar import INF
 from rules.judge import FormatError, Judge
@@ -269,6 +270,21 @@ def test_two_ids_at_one_time_of_one_series_are_a_conflict_and_the_later_wins():
     assert judge.counts() == Counter(stored=1, conflict=1)
     assert [s.op for s in signals if s.rule == "slow"] == ["put", "retract"]
     assert signals[-1].cause == "conflict e2"
+
+
+def test_an_id_is_of_one_event_even_where_one_key_has_several_series():
+    judge = Judge(CameraCount, 0, "log")
+    judge.control(0, 0, 0, compile_program(RuleSet(), 0, CameraCount))
+
+    def count(id_, what, n):
+        return CameraCount(
+            event_id=id_, source_id="t", observed_at=moment(T0 * S), camera_id="c", object_class=what, count=n
+        )
+
+    made = [count("a", "car", 3), count("b", "bus", 4), count("a", "bicycle", 5)]
+    for offset, event in enumerate(made, 1):
+        judge.event(offset, T0 * S, event, offset)
+    assert judge.counts() == Counter(stored=2, conflict=1)
 
 
 def test_the_same_id_with_a_greater_revision_corrects_and_with_a_lesser_does_not():

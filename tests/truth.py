@@ -157,7 +157,6 @@ class Truth:
         """Every point that the store must have: the fields by measurement, tags, time and event id."""
         made = {d.event.topic.name: pointer(d.event, d.fields, d.tags) for d in domains().values()}
         found: dict[Any, Any] = {}
-        revision: dict[Any, int] = {}
         for (topic, _), records in self.records.items():
             event, point = catalogue.event_of(topic), made[topic]
             for record in records:
@@ -168,11 +167,10 @@ class Truth:
                 if isinstance(said, Rejection):
                     continue
                 p = point(said, stamp - said.at > event.topic.late_us)
-                key = (p.measurement, p.tags, p.late, p.time, p.event_id)
-                if not p.event_id or p.revision >= revision.get(key, 0):
-                    revision[key] = p.revision
-                    found[key] = dict(p.fields)
-        return found
+                identity = (p.measurement, None if p.event_id else p.tags, p.late, p.time, p.event_id)
+                if not p.event_id or identity not in found or p.revision >= found[identity].revision:
+                    found[identity] = p
+        return {(p.measurement, p.tags, p.late, p.time, p.event_id): dict(p.fields) for p in found.values()}
 
     # --- what is there --------------------------------------------------------------------------------------------
 
