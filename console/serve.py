@@ -29,6 +29,9 @@ log = logging.getLogger("citywatch.console")
 #: How long open requests may take when we are told to stop.
 STOP_S = 1
 
+#: Who takes nothing of what is sent for so long has its connection closed; what it missed it asks for when it is back.
+GONE_MS = 60_000
+
 #: Between two looks at all sensors.
 SEEN_S = 1.5
 
@@ -50,6 +53,8 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # those that connect inherit it
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GONE_MS)
     try:
         found.bind((host, port))
         found.listen(512)
