@@ -4,6 +4,10 @@ The order is the guarantee. For each bucket: its bytes are frozen at offset o; e
 acknowledged; the snapshot is sent under a key that no other writer shares; after its acknowledgement the group's
 offset may move to the least o of all buckets, plus one. A restored partition reads the snapshots of all writers, takes
 the greatest o of each bucket, and skips what a bucket has seen.
+
+With each assignment a worker is another writer, also of partitions that it keeps, and its commits rest on its own snapshots
+alone: those of others, and of itself before, may be buried by whoever was given the partition meanwhile. What was to be
+committed before a rebalance is not committed after it.
 """
 
 from __future__ import annotations
@@ -86,6 +90,17 @@ class Held:
     def is_saved(self) -> bool:
         return self.committed > self.offset
 
+    def renew(self, generation: int, committed: int) -> None:
+        """It is kept over a rebalance: all of it is to be saved again, by another writer."""
+        for number in self.written:
+            self.others.setdefault(number, []).append(self.key(number))
+        self.generation, self.committed, self.writer = generation, committed, uuid.uuid4().hex[:12]
+        self.written.clear()
+
+    def key(self, number: int) -> bytes:
+        """Of the snapshots of a bucket that this writer makes."""
+        return f"{_name(self.tp)}/{number}/{self.writer}".encode()
+
 
 class Checkpoints:
     """Restores partitions on assignment and saves them while they are held."""
@@ -121,7 +136,9 @@ class Checkpoints:
         self.producer: AIOKafkaProducer | None = None
         self._bytes_written = 0
         self._restored: int | None = None  # the generation whose partitions are all there
+        self._rebalances = 0
         app.resume_at, app.unready, app.held = self._resume_at, self._unready, self.held
+        app.on_partitions_revoked.connect(self._on_revoked, weak=False)
         app.on_rebalance_complete.connect(self._on_rebalance, weak=False)
         app.on_before_shutdown.connect(self._on_shutdown, weak=False)
 
@@ -181,6 +198,12 @@ class Checkpoints:
         except Exception as error:  # noqa: BLE001 - a worker that cannot restore must not judge
             await self.app.crash(error)
 
+    async def _on_revoked(self, *_args: Any, **_kwargs: Any) -> None:
+        """From here on others may have what we had: what was to be committed of it is void."""
+        self._rebalances += 1
+        for tp in self.held:
+            self.app.positions.pop(tp, None)
+
     async def _take_over(self) -> None:
         generation = self.app.consumer_generation_id
         mine = {tp for tp in self.app.consumer.assignment() if tp.topic in self.sources}
@@ -193,8 +216,7 @@ class Checkpoints:
             asked = TopicPartition(tp.topic, tp.partition)
             committed = (await thread.call_thread(thread._ensure_consumer().committed, asked)) or 0  # noqa: SLF001
             held = self.held.get(tp)
-            if held is not None and held.offset + 1 >= committed:
-                held.generation = generation  # memory is a function of the log: it goes on
+            if held is not None and await self._goes_on(held, generation, committed):
                 continue
             if held is not None:
                 self._stop(held)
@@ -206,6 +228,16 @@ class Checkpoints:
             )
             held.task = asyncio.create_task(self._keep(held))
         self._restored = generation
+
+    async def _goes_on(self, held: Held, generation: int, committed: int) -> bool:
+        """Whether a partition that was here before is kept: memory is a function of the log, if it is not behind."""
+        async with (
+            held.saving
+        ):  # one that is under way is let finish, or who would wait for what it waits for?
+            if held.broken or held.offset + 1 < committed:
+                return False
+            held.renew(generation, committed)
+            return True
 
     async def _restore(self, tp: TP, committed: int, generation: int, found: dict[int, list[_Saved]]) -> Held:
         machine, offsets = self.new(tp), dict[int, int]()
@@ -230,7 +262,6 @@ class Checkpoints:
         held.sizes = {n: len(s.blob) for n, s in best.items()}
         held.others = {n: [s.key for s in all_] for n, all_ in found.items()}
         self._bytes_written += sum(len(s.blob) for s in best.values())
-        held.written = dict.fromkeys(best, self._bytes_written)
         if best:
             log.info("restored %s at offset %d from %d buckets", _name(tp), held.offset, len(best))
         return held
@@ -303,29 +334,23 @@ class Checkpoints:
 
     async def _save(self, held: Held) -> None:
         """Buckets are frozen one by one, so that records go on between them."""
-        began = asyncio.get_running_loop().time()
+        began, rebalances = asyncio.get_running_loop().time(), self._rebalances
         producer = await self.sender()
         machine, bytes_in = held.machine, held.bytes_in
         acks: list[tuple[int, int, Any]] = []
         for number in range(machine.buckets):
             async with held.lock:
                 offset = held.offset
-                there = number in held.written
                 old = self._bytes_written - held.written.get(number, 0) > REWRITE_AFTER_BYTES
-                # The first bucket is always written: what is committed without it has lost its snapshots.
-                if (
-                    number not in machine.dirty
-                    and (there or number)
-                    and not (self.embedded and old and there)
-                ):
-                    held.saved[number] = offset  # unchanged: its last snapshot is as good as one of now
+                ours = number in held.written and not (self.embedded and old)
+                if ours and number not in machine.dirty:
+                    held.saved[number] = offset  # unchanged: our last snapshot is as good as one of now
                     continue
                 blob = machine.dump(number)
                 pending, held.pending = held.pending, []
             await asyncio.gather(*pending)
-            key = f"{_name(held.tp)}/{number}/{held.writer}".encode()
             sent = await producer.send(
-                self.topic, _OFFSET.pack(offset) + blob, key=key, partition=self._place(held.tp)
+                self.topic, _OFFSET.pack(offset) + blob, key=held.key(number), partition=self._place(held.tp)
             )
             self._bytes_written += len(blob)
             held.written[number] = self._bytes_written
@@ -341,6 +366,8 @@ class Checkpoints:
         await asyncio.gather(*pending)
         await self.after(held)
         held.bytes_in -= bytes_in
+        if rebalances != self._rebalances:
+            return  # whoever has it now begins where the group's offset is
         self.app.positions[held.tp] = held.committed = min(held.saved) + 1
         held.complete = asyncio.get_running_loop().time()
         CHECKPOINT_SECONDS.observe(held.complete - began)

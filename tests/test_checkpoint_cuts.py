@@ -81,7 +81,7 @@ class Life:
         self.over = asyncio.get_running_loop().create_future()
         self.positions: dict[TP, int] = {}
         self.arrivals: dict[str, float] = {}
-        self.on_rebalance_complete = self.on_before_shutdown = SimpleNamespace(connect=lambda *_a, **_k: None)
+        self.on_partitions_revoked = self.on_rebalance_complete = self.on_before_shutdown = SimpleNamespace(connect=lambda *_a, **_k: None)
         self.consumer_generation_id = 1
         self.consumer = SimpleNamespace(
             assignment=lambda: {tp},

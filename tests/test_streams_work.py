@@ -58,7 +58,7 @@ class App:
 
     def __init__(self) -> None:
         self.positions: dict[TP, int] = {}
-        self.on_rebalance_complete = self.on_before_shutdown = Signal()
+        self.on_partitions_revoked = self.on_rebalance_complete = self.on_before_shutdown = Signal()
         self.crashed: list[Exception] = []
         self.consumer = SimpleNamespace(highwater=lambda _tp: self.end)
         self.end: int | None = None
@@ -345,6 +345,56 @@ def test_a_position_whose_snapshots_are_gone_is_none(judging, monkeypatch):
         monkeypatch.setattr(sets, "forgotten", forgotten)
         held = await work.checkpoints._restore(TP(TOPIC, 0), 70, 1, {})
         assert (held.offset, held.committed) == (-1, 0), "built again from the beginning of the log"
+
+    asyncio.run(go())
+
+
+def test_what_is_kept_over_a_rebalance_is_saved_whole_by_another_writer(judging):
+    """Whoever had it meanwhile may have buried what we saved: a commit rests on snapshots made since."""
+
+    async def go():
+        producer = Producer()
+        app, work, held = judging(producer)
+        await work.take(message([flow(1, 5), flow(2, 5, "s2")]))
+        await work.checkpoints.save(held)
+        before = {m["key"] for t, _, m in producer.sent if t == "city.judge.state.v1"}
+        await work.checkpoints._on_revoked()
+        assert app.positions == {}, "what was to be committed is void"
+        assert await work.checkpoints._goes_on(held, 2, 3)
+        producer.sent.clear()
+        await work.take(message([flow(3, 5)], generation=2))
+        await work.checkpoints.save(held)
+        written = {m["key"]: v for t, v, m in producer.sent if t == "city.judge.state.v1"}
+        assert {k for k, v in written.items() if v is None} == before
+        assert sum(v is not None for v in written.values()) == held.machine.buckets
+        assert app.positions == {held.tp: 4}
+
+    asyncio.run(go())
+
+
+def test_a_checkpoint_that_a_rebalance_comes_across_commits_nothing(judging):
+    async def go():
+        producer = Producer(at_once=False)
+        app, work, held = judging(producer)
+        await work.take(message([flow(1, 50)]))
+        saving = asyncio.create_task(work.checkpoints.save(held))
+        await asyncio.sleep(0.05)
+        await work.checkpoints._on_revoked()
+        for ack in producer.waiting:
+            ack.set_result(None)
+        await saving
+        assert app.positions == {}
+
+    asyncio.run(go())
+
+
+def test_a_partition_that_another_brought_further_is_not_kept(judging):
+    async def go():
+        _, work, held = judging(Producer())
+        await work.take(message([flow(1, 5)]))
+        assert not await work.checkpoints._goes_on(held, 2, 9)
+        held.broken = True
+        assert not await work.checkpoints._goes_on(held, 2, 0)
 
     asyncio.run(go())
 

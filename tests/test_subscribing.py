@@ -145,6 +145,7 @@ async def raise_alarms(broker):
     for _ in range(2):
         app = SimpleNamespace(
             positions={},
+            on_partitions_revoked=SimpleNamespace(connect=lambda *_a, **_k: None),
             on_rebalance_complete=SimpleNamespace(connect=lambda *_a, **_k: None),
             on_before_shutdown=SimpleNamespace(connect=lambda *_a, **_k: None),
         )
