@@ -243,7 +243,9 @@ class Checkpoints:
         machine, offsets = self.new(tp), dict[int, int]()
         found = {number: saved for number, saved in found.items() if 0 <= number < machine.buckets}
         best = {number: max(saved, key=lambda s: s.offset) for number, saved in found.items()}
-        lost = "it is gone" if committed and not best else ""
+        # Who commits has written every bucket.
+        gone = machine.buckets - len(best)
+        lost = f"{gone} of its {machine.buckets} buckets are gone" if committed and gone else ""
         try:
             await self.prepare(tp, machine, {number: s.blob for number, s in best.items()})
             offsets = {number: max(machine.load(number, s.blob), committed - 1) for number, s in best.items()}
