@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 FLOW = TrafficFlow.topic
 ROLES = ("judge", "store", "alarms")
 WORDS = {"vi": "x", "en": "x"}
-SEGMENTS = [f"s{n:02}" for n in range(20)]
+SEGMENTS = [f"s{n:03}" for n in range(100)]
 
 #: Every slow sample raises and every fast one clears; some segments are jammed long enough for `held`, too.
 RULES = RuleSet.model_validate(
@@ -66,8 +66,8 @@ RULES = RuleSet.model_validate(
 
 
 def flow(key: str, number: int, at_us: int) -> TrafficFlow:
-    """Sample `number` of a segment: it is slow three times of seven, with a value that says which it is."""
-    speed = (5.0 if number % 7 < 3 else 60.0) + number % 5
+    """Sample `number` of a segment: it is slow three times of seven, each segment at other times."""
+    speed = (5.0 if (number + int(key[1:])) % 7 < 3 else 60.0) + number % 5
     return TrafficFlow(
         event_id=f"{key}-{number}", source_id="t", observed_at=moment(at_us), segment_id=key, speed_kmh=speed
     )
@@ -127,13 +127,14 @@ class Workers:
 
     def __init__(self, bootstrap: str, folder: Path, **settings: str) -> None:
         self.bootstrap, self.folder = bootstrap, folder
+        self.logs = folder
         self.settings = {f"CITYWATCH_{name}": value for name, value in settings.items()}
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, *names: str, environ: Mapping[str, str] | None = None) -> None:
         """Start workers by role; more than one of a role as `judge-2`, `judge-3`."""
         for name in names or ROLES:
-            log = (self.folder / f"{name}.log").open("ab")
+            log = (self.logs / f"{name}.log").open("ab")
             command = [sys.executable, "-m", "cli", "worker", "--role", name.partition("-")[0]]
             self.running[name] = subprocess.Popen(
                 command, cwd=ROOT, env=self.environ() | dict(environ or {}), stdout=log, stderr=log, start_new_session=True
@@ -149,7 +150,7 @@ class Workers:
         }
 
     def log(self, name: str) -> str:
-        path = self.folder / f"{name}.log"
+        path = self.logs / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> int:

@@ -160,7 +160,7 @@ def test_an_hour_ahead_and_an_hour_back_change_nothing(kafka, tmp_path):
         found = finish(workers)
         assert faults(found) == []
         named = {v.what: v for v in found}
-        assert named["rejects"].expected == named["kept rejects"].expected == 20
+        assert named["rejects"].expected == named["kept rejects"].expected == len(SEGMENTS)
     finally:
         feed.close()
         if page is not None:
