@@ -1,5 +1,7 @@
 """Security settings: what cannot be is refused at start, by name; secrets come from files, and are never shown."""
 
+import io
+import logging
 import ssl
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from models import catalogue
 from settings import Kafka, SettingsError, read
 from sinks.influx_server import Address
 from streams.consumer import credentials
+from streams.logs import Folding
 
 DOCS = Path(__file__).parent.parent / "docs"
 KAFKA = {"CITYWATCH_KAFKA__BOOTSTRAP": "kafka:9093"}
@@ -263,3 +266,14 @@ def test_the_rights_are_printed_as_commands_for_users_by_any_name(capsys, monkey
     assert lines[-1].endswith("--group subscriber- --resource-pattern-type prefixed")
     assert main(["topics", "acls", "--user", "jugde=x"]) == 2
     assert "ROLE is judge, store" in capsys.readouterr().err
+
+
+# What is told
+
+
+def test_a_certificate_that_is_over_is_told_though_the_broker_was_away_a_moment_ago():
+    out = io.StringIO()
+    handler, said = Folding(out), "Unable connect to node with id %s: %s"
+    for error in (ConnectionRefusedError("refused"), ssl.SSLCertVerificationError("has expired")) * 2:
+        handler.handle(logging.LogRecord("aiokafka", logging.ERROR, "", 0, said, (1, error), None))
+    assert [line.split(": ", 1)[1] for line in out.getvalue().splitlines()] == ["refused", "('has expired',)"]
