@@ -166,7 +166,7 @@ def value(name, **labels):
 
 
 def test_lag_and_checkpoint_of_each_partition_are_shown_and_go_with_it():
-    held = SimpleNamespace(offset=10, committed=8, complete=100.0, sizes={0: 30, 3: 12})
+    held = SimpleNamespace(offset=10, is_saved=False, complete=100.0, sizes={0: 30, 3: 12})
     one, other = TP(f"r.{FLOW}", 0), TP(f"r.{FLOW}", 1)
     app = SimpleNamespace(held={one: held}, position=lambda tp: 11 if tp == one else 5)
     places = Places("judge", "r.", app)
@@ -178,7 +178,7 @@ def test_lag_and_checkpoint_of_each_partition_are_shown_and_go_with_it():
     assert value("citywatch_checkpoint_age_seconds", **here) == 7
     assert value("citywatch_checkpoint_age_seconds", **there) is None
     assert value("citywatch_checkpoint_size_bytes", **here) == 42
-    held.committed = 11
+    held.is_saved = True
     places.show({one}, {}, 500.0)
     assert value("citywatch_checkpoint_age_seconds", **here) == 0, "all is saved: nothing grows old"
     assert value("citywatch_consumer_lag_records", **here) == 4, "a broker that is away changes nothing"
