@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sinks import line
@@ -84,12 +83,7 @@ async def _delete(settings: Settings, records: Sequence[Record]) -> None:
             asked = f'_measurement="{line.RECORDS}rejected" AND slot="{line.record_slot(record.id)}"'
             try:
                 await client.delete_api().delete(
-                    _rfc3339(ns), _rfc3339(ns + 1), asked, influx.bucket, influx.org
+                    line.rfc3339(ns), line.rfc3339(ns + 1), asked, influx.bucket, influx.org
                 )
             except (InfluxDBError, OSError) as error:
                 raise Unavailable(f"{influx.url} does not delete: {error}") from error
-
-
-def _rfc3339(ns: int) -> str:
-    second = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=ns // 10**9)
-    return f"{second:%Y-%m-%dT%H:%M:%S}.{ns % 10**9:09d}Z"
