@@ -23,6 +23,7 @@ from models.alarm import Alarm, AlarmEvent
 from models.base import moment
 from models.catalogue import ALARM_EVENT, ALARM_INPUT
 from models.keys import partition_of
+from models.platform import PlatformEvent
 from models.traffic import TrafficFlow
 from rules.spec import RuleSet
 from settings import read
@@ -275,7 +276,9 @@ def _is_ours(topic: str, value: bytes) -> bool:
 
 def verdicts(workers: Workers) -> list[Verdict]:
     """By the pure run over the log as it stands."""
-    truth = LogTruth(workers.bootstrap, clients.log_id(workers.bootstrap), [FLOW.name])
+    truth = LogTruth(
+        workers.bootstrap, clients.log_id(workers.bootstrap), [FLOW.name, PlatformEvent.topic.name]
+    )
     given = {k: v for k, v in workers.environ().items() if k.startswith("CITYWATCH_")}
     return truth.verdicts(open_store(read(given), read_only=True))
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
-from outage_world import FLOW, RULES, Feed, Workers, faults, finish, until
+from outage_world import FLOW, ROOT, RULES, Feed, Workers, faults, finish, until
 from real_kafka import KafkaMissingError, RealKafka
 
 from bus import clients, topics
 from models import catalogue
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 
@@ -78,6 +85,7 @@ def test_a_worker_waits_for_topics_and_refuses_those_that_are_not_what_they_must
             "alarms",
             60,
         )
+        bad_rules(workers, tmp_path)
         feed.end()
         assert faults(finish(workers)) == []
     finally:
@@ -85,6 +93,43 @@ def test_a_worker_waits_for_topics_and_refuses_those_that_are_not_what_they_must
             feed.close()
         admin.close()
         workers.close()
+
+
+def bad_rules(workers: Workers, folder: Path) -> None:
+    """A file of rules that is wrong changes nothing in the city, and is an alarm of our own until it is right again."""
+    path = folder / "rules.yaml"
+    words = [sys.executable, "-m", "cli", "rules"]
+    good = RULES.model_dump_json(by_alias=True, exclude_none=True, include={"rules"})
+    path.write_text(good)
+    subprocess.run(
+        [*words, "apply", str(path)], cwd=ROOT, env=workers.environ(), check=True, capture_output=True
+    )
+    version = topics.latest_rules(workers.bootstrap)
+    watching = subprocess.Popen(
+        [*words, "watch", str(path)], cwd=ROOT, env=workers.environ(), stderr=subprocess.DEVNULL
+    )
+
+    def ours() -> list[bool]:
+        found = clients.records(workers.bootstrap, (catalogue.ALARM_STATE, 0))
+        alarms = {
+            a["alarm_id"]: a
+            for a in map(json.loads, (r.value for r in found))
+            if a["rule"] == "rules-refused"
+        }
+        return [a["active"] for a in alarms.values()]
+
+    try:
+        time.sleep(2)
+        path.write_text(good.replace("speed_kmh < 10", "speed_kmh <"))
+        until(lambda: ours() == [True], "it is an alarm of ours", 30, 0.5)
+        assert topics.latest_rules(workers.bootstrap) == version
+        before = clients.end_offsets(workers.bootstrap, [(catalogue.ALARM_EVENT, 0)])
+        until(lambda: clients.end_offsets(workers.bootstrap, [*before]) != before, "the old rules go on", 15)
+        path.write_text(good)
+        until(lambda: ours() == [False], "it ends when the file is right", 30, 0.5)
+    finally:
+        watching.terminate()
+        watching.wait(20)
 
 
 def stamped(admin: object, topic: str, by: str) -> None:

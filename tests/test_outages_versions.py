@@ -57,7 +57,7 @@ def test_two_versions_side_by_side_and_back_again_change_no_alarm(kafka, tmp_pat
     def go_on(what: str) -> None:
         before = told()
         until(lambda: told() > before + 20, what, 60, 0.5)
-        time.sleep(3)  # for a checkpoint of each
+        time.sleep(2.5)  # for a checkpoint of each
         assert workers.ended() == {}, what
 
     try:
