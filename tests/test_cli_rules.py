@@ -136,21 +136,23 @@ def test_a_mapping_or_input_that_cannot_be_used_is_bad_configuration(city, feed,
 
 def test_the_contracts_are_written_and_then_are_as_the_models_say(city):  # noqa: F811
     folder = str(city.folder / "docs")
+    assert city("schemas", "release", "--folder", folder).code == 0
     assert city("schemas", "write", "--folder", folder).code == 0
     assert city("schemas", "check", "--folder", folder).code == 0
 
 
 def test_a_contract_that_would_break_subscribers_is_a_finding(city):  # noqa: F811
     folder = city.folder / "docs"
+    city("schemas", "release", "--folder", str(folder))
     city("schemas", "write", "--folder", str(folder))
-    path = folder / "schemas" / f"{FLOW}.json"
-    old = json.loads(path.read_text())
-    old["properties"]["colour"] = {"type": "string"}
-    path.write_text(json.dumps(old))
+    path = folder / "released.json"
+    promised = json.loads(path.read_text())
+    promised[FLOW]["properties"]["colour"] = {"type": "string"}
+    path.write_text(json.dumps(promised))
     for what in ("check", "write"):
         done = city("schemas", what, "--folder", str(folder))
         assert done.code == 1
-        assert f"{FLOW}: breaking: colour: the field is gone" in done.rows
+        assert any(row.startswith(f"{FLOW}: ") and "colour" in row for row in done.rows), done.out
 
 
 def test_a_missing_contract_is_a_finding(city):  # noqa: F811
