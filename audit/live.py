@@ -162,7 +162,7 @@ async def _in_topic(world: World) -> AsyncIterator[tuple[_Place, Account]]:
     said = clients.read_all(world.bootstrap, topic, [0])
     last = {key: value async for key, value in said if key and value}
     for value in last.values():
-        with suppress(ValueError, TypeError, KeyError):
+        with suppress(ValueError, TypeError, KeyError, RecursionError):
             body = json.loads(value)
             if body["log"] == world.log:
                 yield (body["topic"], body["partition"]), Account.parse(body)

@@ -80,7 +80,7 @@ _decode = msgspec.json.Decoder(_Reject).decode
 def _reject_of(value: bytes | None) -> _Reject | None:
     try:
         return _decode(value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None  # whoever wrote it, it is no reject
 
 
@@ -471,7 +471,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         found: dict[str, Account] = {}
         async for key, value in clients.read_all(self.bootstrap, self.ledger.topic, [0]):
             if key and value:
-                with suppress(ValueError, TypeError, AttributeError):
+                with suppress(ValueError, TypeError, AttributeError, RecursionError):
                     account = Account.parse(json.loads(value))
                     name = key.decode(errors="replace")
                     if name not in found or account.next >= found[name].next:
@@ -489,7 +489,7 @@ def account_of(offset: int, metadata: str | None) -> Account | None:
     """The account that the group has committed with an offset; None: whoever moved the group there, it was not we."""
     try:
         return Account.parse({**json.loads(metadata or ""), "position": offset - 1})
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
 
 
