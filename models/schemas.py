@@ -222,6 +222,7 @@ def release(folder: Path, *, breaking: bool = False) -> list[str]:
     """
     broken = _broken(folder) if (folder / RELEASED).exists() else []
     if breaking or not broken:
+        folder.mkdir(parents=True, exist_ok=True)
         lines = (
             f"{json.dumps(name)}: {json.dumps(shape(schema), sort_keys=True, ensure_ascii=False)}"
             for name, schema in sorted(schemas().items())
