@@ -49,12 +49,13 @@ KEYS = {"no key": None, "a key": b"k", "a strange key": b"\xff/\xfe/0", "a large
 
 #: What the three apps and the console read of the platform, and the types that its records may claim.
 OWN = {
-    catalogue.ALARM_INPUT: [SIGNAL_TYPE, COMMAND_TYPE, MARK_TYPE, headers.CONTROL, headers.CLOCK, "strange", None],
+    catalogue.ALARM_INPUT: [SIGNAL_TYPE, COMMAND_TYPE, MARK_TYPE, headers.CONTROL, headers.CLOCK, catalogue.CANARY, "strange", None],
     catalogue.ALARM_EVENT: [catalogue.ALARM_EVENT, None],
     catalogue.ALARM_STATE: [catalogue.ALARM_STATE, None],
     catalogue.REJECTED: [catalogue.REJECTED, None],
     catalogue.LEDGER: [catalogue.LEDGER, None],
     catalogue.RULES: [catalogue.RULES, headers.CONTROL, None],
+    catalogue.CANARY: [catalogue.CANARY, None],
     catalogue.JUDGE_STATE: [None],
     catalogue.ALARMS_STATE: [None],
 }  # fmt: skip
@@ -105,10 +106,13 @@ def poison(bootstrap: str) -> dict[str, list[tuple[int, int, bytes]]]:
             b'{"version": -1, "effective_from": 1e99}',
         ):
             send(topic, value, None, headers.CONTROL)
+        for value in BYTES.values():
+            send(topic, value, None, catalogue.CANARY)
     for topic, kinds in OWN.items():
         compacted = topic in (
             catalogue.ALARM_STATE,
             catalogue.LEDGER,
+            catalogue.CANARY,
             catalogue.JUDGE_STATE,
             catalogue.ALARMS_STATE,
         )
@@ -163,7 +167,7 @@ def test_what_no_parser_likes_stops_nobody_and_is_kept(parts, tmp_path):
     feed = Feed(kafka.bootstrap, 40)
     page = None
     try:
-        workers.start()
+        workers.start("judge", "alarms", "store", "ledger")
         page = console(workers, port)
         feed.start()
         until(
@@ -172,12 +176,13 @@ def test_what_no_parser_likes_stops_nobody_and_is_kept(parts, tmp_path):
             60,
         )
         sent = poison(kafka.bootstrap)
-        clients_done = [
+        passed = [
             ("judge", FLOW.name),
             ("alarms", catalogue.ALARM_INPUT),
             ("store", catalogue.ALARM_EVENT),
+            ("ledger", FLOW.name),
         ]
-        for role, topic in clients_done:
+        for role, topic in passed:
             last = {(topic, p): o for p, o, _ in sent[topic]}
             until(
                 lambda role=role, last=last: all(
@@ -214,7 +219,10 @@ def test_what_no_parser_likes_stops_nobody_and_is_kept(parts, tmp_path):
             assert found[what].expected > 20
 
         kept = asyncio.run(rejects(workers))
-        for topic in [*catalogue.topics(), *(t for t in OWN if "state" not in t and t != catalogue.RULES)]:
+        for topic in [
+            *catalogue.topics(),
+            *(t for t in OWN if "state" not in t and t not in (catalogue.RULES, catalogue.CANARY)),
+        ]:
             if topic == catalogue.ALARM_STATE:
                 continue
             missing = [
