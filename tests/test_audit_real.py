@@ -298,12 +298,16 @@ def test_a_forged_account_in_the_topic_is_not_believed_and_is_named_and_written_
         with closing(clients.producer(city.bootstrap)) as producer:
             producer.send(place[0], json.dumps(true | how).encode(), key, partition=0).get(10)
 
-    before = city.line()
+    def accounted():
+        """Without what is stored: while nobody accounts for what comes, two that are there twice may be on their way."""
+        return replace(city.line(), waiting=0, stored=0)
+
+    before = accounted()
     forge(stored=true["stored"] + 5)
     code, _, said, text = city.command("--recount")
     assert (code, len(said["forged"]) >= 1) == (1, True)
     assert f"{LEDGER}: the account of {FLOW}/{true['partition']} says stored {true['stored'] + 5}" in text
-    assert replace(city.line(), waiting=0) == replace(before, waiting=0), "it is no part of the account"
+    assert accounted() == before, "it is no part of the account"
     city.start("ledger")
     city.until(lambda: city.forged() == [], "written over")
     forge(position=10**12)  # and while it runs

@@ -15,6 +15,7 @@ from commands.publish import OWN as OURS_FILE
 from commands.publish import read
 from commands.reach import Broker
 from commands.reload import Watcher
+from commands.world import ROLES
 from models.base import micros
 from models.catalogue import ALARM_INPUT, event_of
 from models.platform import PlatformEvent
@@ -266,7 +267,7 @@ def test_rules_change_in_a_living_city_without_a_restart_and_without_a_gap(tmp_p
         bootstrap = json.loads((data / "up.json").read_text())["bootstrap"]
         until(lambda: said_of_itself_at(bootstrap))
         # A process that is just being made looks like its parent for a moment.
-        workers = until(lambda: len((found := processes(data)).get("worker", ())) == 3 and found)
+        workers = until(lambda: len((found := processes(data)).get("worker", ())) == len(ROLES) and found)
         hear(bootstrap, 5)
         before = until(lambda: len(found := alarms(data)) == 2 and found)
         assert all(alarm["active"] for alarm in before.values())
