@@ -98,7 +98,10 @@ def kept(folder, question):
 
 
 def points(folder):
-    """Every point of the store, as (measurement, microseconds since the simulated start, tags, fields)."""
+    """Every point of the city in the store, as (measurement, microseconds since the simulated start, tags, fields).
+
+    Those of alarms have ids that name their log.
+    """
     rows = [json.loads(line) for line in (folder / "truth.jsonl").read_text().splitlines()]
     (began,) = [_at(row["start"]) for row in rows if row["what"] == "run"]
 
@@ -106,6 +109,7 @@ def points(folder):
         return [
             (row.measurement, row.time - began, sorted(row.tags.items()), sorted(row.fields.items()))
             for name in await store.measurements()
+            if name != "alarm_event"
             for row in await store.read(Query(name))
         ]
 
