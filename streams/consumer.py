@@ -79,7 +79,9 @@ class ChunkConsumer(driver.Consumer):
         await super().perform_seek()
         for tp in list(self.assignment()):
             at = self.app.resume_at(tp)
-            if at is not None:  # also to the very beginning: what came before the partition was ready was dropped
+            if (
+                at is not None
+            ):  # also to the very beginning: what came before the partition was ready was dropped
                 await self.seek(tp, at)
 
 
