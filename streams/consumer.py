@@ -79,9 +79,7 @@ class ChunkConsumer(driver.Consumer):
         await super().perform_seek()
         for tp in list(self.assignment()):
             at = self.app.resume_at(tp)
-            if (
-                at is not None
-            ):  # also to the very beginning: what came before the partition was ready was dropped
+            if at is not None:  # also to the very beginning: a chunk that came too early was dropped
                 await self.seek(tp, at)
 
 
