@@ -7,7 +7,6 @@ call goes on where this one stopped.
 from __future__ import annotations
 
 import argparse
-import csv
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 import chaos  # noqa: E402 - it lives with the tests
+
+from bench import table  # noqa: E402 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,22 +61,10 @@ def code() -> str:
     return subprocess.run(said, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def rows(table: Path) -> Iterator[Row]:
-    if table.exists():
-        with table.open(newline="") as lines:
-            for r in csv.DictReader(lines):
-                numbers = int(r["seed"]), int(r["events"]), int(r["transitions"])
-                yield Row(r["code"], r["scenario"], *numbers, r["kills"], float(r["seconds"]), r["wrong"])
-
-
-def append(table: Path, row: Row) -> None:
-    table.parent.mkdir(parents=True, exist_ok=True)
-    new = not table.exists()
-    with table.open("a", newline="") as lines:
-        out = csv.writer(lines)
-        if new:
-            out.writerow(Row._fields)
-        out.writerow(row)
+def rows(path: Path) -> Iterator[Row]:
+    for r in table.rows(path):
+        numbers = int(r["seed"]), int(r["events"]), int(r["transitions"])
+        yield Row(r["code"], r["scenario"], *numbers, r["kills"], float(r["seconds"]), r["wrong"])
 
 
 def piece(scenario: str, seed: int, events: int | None = None) -> Row:
@@ -129,7 +118,7 @@ def main() -> int:
                 left += 1
                 continue
             row = piece(scenario, seed, said.events)
-            append(said.table, row)
+            table.append(said.table, row)
             found.append(row)
     told(found)
     if left:

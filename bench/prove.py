@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import time
 from hashlib import blake2b
@@ -15,6 +14,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import proving  # noqa: E402 - it lives with the tests
 from episodes import KINDS, episode  # noqa: E402
+
+from bench import table  # noqa: E402 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,22 +46,10 @@ def digest() -> str:
     return found.hexdigest()
 
 
-def rows(table: Path) -> Iterator[Row]:
-    if table.exists():
-        with table.open(newline="") as lines:
-            for r in csv.DictReader(lines):
-                numbers = int(r["first"]), int(r["last"]), int(r["failures"]), float(r["seconds"])
-                yield Row(r["code"], r["kind"], *numbers, r["failed"])
-
-
-def append(table: Path, row: Row) -> None:
-    table.parent.mkdir(parents=True, exist_ok=True)
-    new = not table.exists()
-    with table.open("a", newline="") as lines:
-        out = csv.writer(lines)
-        if new:
-            out.writerow(Row._fields)
-        out.writerow(row)
+def rows(path: Path) -> Iterator[Row]:
+    for r in table.rows(path):
+        numbers = int(r["first"]), int(r["last"]), int(r["failures"]), float(r["seconds"])
+        yield Row(r["code"], r["kind"], *numbers, r["failed"])
 
 
 def proved(kind: str, seed: int) -> bool:
@@ -116,7 +105,7 @@ def main() -> int:
             row = done.get((kind, first, last))
             if row is None:
                 row = chunk(code, kind, first, last)
-                append(said.table, row)
+                table.append(said.table, row)
             found.append(row)
     told(found)
     return 1 if any(r.failures for r in found) else 0
