@@ -10,15 +10,18 @@ import signal
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 from bus import apache
 from bus.apache import KafkaMissingError, Node, java, new_cluster
 from commands.servers import Server, free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).parent.parent
 
@@ -108,3 +111,16 @@ class RealKafka(Cluster):
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:  # type: ignore[override]
         """End the broker, with SIGKILL as a crash does, and wait until it is gone."""
         super().kill(0, how)
+
+
+@contextmanager
+def running(properties: Mapping[str, str] | None = None) -> Iterator[RealKafka]:
+    """A broker for as long as it is needed; a test that has none here is skipped, and says why."""
+    try:
+        broker = RealKafka(properties)
+    except KafkaMissingError as missing:
+        pytest.skip(f"needs Apache Kafka as a process: {missing}")
+    try:
+        yield broker
+    finally:
+        broker.close()

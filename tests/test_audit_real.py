@@ -18,7 +18,7 @@ import pytest
 from kafka import TopicPartition
 from real import ROOT, environ
 from real_influx import ORG, TOKEN, InfluxMissingError, RealInflux
-from real_kafka import KafkaMissingError, RealKafka
+from real_kafka import running
 
 from audit import live
 from bus import clients, headers, topics
@@ -41,12 +41,8 @@ FOUND_S = 60.0
 
 @pytest.fixture(scope="module")
 def kafka():
-    try:
-        broker = RealKafka()
-    except KafkaMissingError as missing:
-        pytest.skip(f"needs Apache Kafka as a process: {missing}")
-    yield broker
-    broker.close()
+    with running() as broker:
+        yield broker
 
 
 @pytest.fixture(scope="module")

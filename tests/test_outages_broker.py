@@ -8,7 +8,7 @@ import time
 
 import pytest
 from outage_world import FLOW, Ends, Feed, Workers, begin, faults, finish, until
-from real_kafka import KafkaMissingError, RealKafka
+from real_kafka import running
 
 from bus import clients
 from models.catalogue import ALARM_EVENT, ALARM_INPUT
@@ -25,13 +25,9 @@ STOP_S = 8.0
 
 @pytest.fixture(scope="module")
 def kafka():
-    try:
-        broker = RealKafka()
-    except KafkaMissingError as missing:
-        pytest.skip(f"needs Apache Kafka as a process: {missing}")
-    begin(broker.bootstrap)
-    yield broker
-    broker.close()
+    with running() as broker:
+        begin(broker.bootstrap)
+        yield broker
 
 
 def recovered(bootstrap: str) -> dict[str, float]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from outage_world import FLOW, ROOT, RULES, SEGMENTS, WORDS, Feed, Workers, begin, faults, finish, flow, until
-from real_kafka import KafkaMissingError, RealKafka
+from real_kafka import running
 
 from bus import clients, headers
 from commands.servers import free_ports
@@ -46,13 +46,9 @@ WATCHED = RuleSet.model_validate(
 
 @pytest.fixture
 def kafka():
-    try:
-        broker = RealKafka()
-    except KafkaMissingError as missing:
-        pytest.skip(f"needs Apache Kafka as a process: {missing}")
-    begin(broker.bootstrap, WATCHED)
-    yield broker
-    broker.close()
+    with running() as broker:
+        begin(broker.bootstrap, WATCHED)
+        yield broker
 
 
 #: Puts a Python's wall clock wrong by what a file says at that moment, and nothing else. Not libfaketime: beside the wall clock it

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 from outage_world import FLOW, ROOT, RULES, Feed, Workers, faults, finish, until
-from real_kafka import KafkaMissingError, RealKafka
+from real_kafka import running
 
 from bus import clients, topics
 from models import catalogue
@@ -24,12 +24,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def kafka():
-    try:
-        broker = RealKafka()
-    except KafkaMissingError as missing:
-        pytest.skip(f"needs Apache Kafka as a process: {missing}")
-    yield broker
-    broker.close()
+    with running() as broker:
+        yield broker
 
 
 def test_a_worker_waits_for_topics_and_refuses_those_that_are_not_what_they_must_be(kafka, tmp_path):

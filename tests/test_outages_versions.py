@@ -8,7 +8,7 @@ import time
 
 import pytest
 from outage_world import ROLES, ROOT, Feed, Workers, begin, faults, finish, until
-from real_kafka import KafkaMissingError, RealKafka
+from real_kafka import running
 
 from bus import clients
 from models.catalogue import ALARM_EVENT
@@ -29,13 +29,9 @@ sys.exit(cli.main(["worker", "--role", sys.argv[1]]))
 
 @pytest.fixture
 def kafka():
-    try:
-        broker = RealKafka()
-    except KafkaMissingError as missing:
-        pytest.skip(f"needs Apache Kafka as a process: {missing}")
-    begin(broker.bootstrap)
-    yield broker
-    broker.close()
+    with running() as broker:
+        begin(broker.bootstrap)
+        yield broker
 
 
 def upgraded(workers: Workers, name: str) -> None:

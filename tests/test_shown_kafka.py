@@ -7,19 +7,15 @@ import subprocess
 
 import pytest
 from real import CASES, ROOT, command, data, environ, replay, story
-from real_kafka import KafkaMissingError, RealKafka
+from real_kafka import running
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def kafka():
-    try:
-        broker = RealKafka()
-    except KafkaMissingError as missing:
-        pytest.skip(f"needs Apache Kafka as a process: {missing}")
-    yield broker
-    broker.close()
+    with running() as broker:
+        yield broker
 
 
 def test_a_replay_on_apache_kafka_gives_what_it_gives_on_the_embedded_broker(kafka, tmp_path):
