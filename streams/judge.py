@@ -219,7 +219,6 @@ def create(settings: Settings, bootstrap: str, log_id: str) -> ChunkApp:
     app.on_chunks("judge", work.events, work.take)
     if settings.kafka.clock == "log":
         app.timer(0.5)(work.tick)
-        app.timer(1.0)(
-            partial(work.send_canaries, canary.EVERY_S)
-        )  # Faust gives an argument that is free the app
+        # Bound here: Faust gives the app to an argument that is free.
+        app.timer(1.0)(partial(work.send_canaries, canary.EVERY_S))
     return app
