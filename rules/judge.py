@@ -367,7 +367,7 @@ class Judge:
     def dump(self, number: int) -> bytes:
         """Bucket `number` as of the last record; what is quiet and past its horizon is forgotten on the way."""
         bucket = self._buckets[number]
-        bucket.offset = self.offset
+        bucket.offset = max(bucket.offset, self.offset)  # a restored one may be ahead of what is read again
         bucket.clock = max(bucket.clock, self.clock)
         horizon = bucket.clock - self._late
         for key, series in list(bucket.series.items()):

@@ -389,7 +389,8 @@ class Checkpoints:
             async with held.saving:  # one that is under way is let finish
                 self._stop(held)
         for held in self.held.values():
-            await self.save(held)
+            if not held.is_saved:
+                await self.save(held)
         if self.held:
             await self.app.consumer.commit()
         if self.producer is not None:

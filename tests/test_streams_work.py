@@ -335,6 +335,39 @@ def test_a_judge_whose_log_has_forgotten_its_rules_is_told_them(judging, monkeyp
     asyncio.run(go())
 
 
+def test_what_a_bucket_has_seen_is_not_forgotten_by_saving_it_while_it_is_ahead(judging, monkeypatch):
+    """After a restore a bucket may know more than was read again, and is saved by its new writer at once."""
+
+    async def go():
+        producer = Producer()
+        _, work, held = judging(producer)
+        await work.take(message([flow(n, 50) for n in range(1, 9)]))
+        number = next(n for n in held.machine.dirty if held.machine._buckets[n].series)
+        blob = held.machine.dump(number)
+        again = Judge(TrafficFlow, 0, "log")
+        again.programs[0] = held.machine.programs[0]
+        assert again.load(number, blob) == 8
+        again.pass_by(3, (T0 + 3000) * 1000)
+        assert again.load(number, again.dump(number)) == 8
+
+    asyncio.run(go())
+
+
+def test_a_worker_that_has_taken_nothing_new_saves_nothing_when_it_is_stopped(judging):
+    async def go():
+        producer = Producer()
+        app, work, held = judging(producer)
+        await work.take(message([flow(1, 50)]))
+        await work.checkpoints.save(held)
+        app.consumer.commit = lambda: asyncio.sleep(0)
+        producer.stop = lambda: asyncio.sleep(0)
+        producer.sent.clear()
+        await work.checkpoints._on_shutdown()
+        assert producer.sent == []
+
+    asyncio.run(go())
+
+
 def test_a_position_whose_snapshots_are_gone_is_none(judging, monkeypatch):
     async def go():
         _, work, _ = judging(Producer())
