@@ -72,13 +72,21 @@ def _arm(file: str, line: int, nth: int) -> None:
 
 
 def _without_order() -> None:
-    """Commits what was taken at once, and saves and sends in its own time: the fault that the checkpoint's order is there against."""
+    """Commits what was taken at once, though it is saved and sent in its own time: the fault that the checkpoint's order is there against."""
     from streams.checkpoint import Checkpoints  # noqa: PLC0415 - this file is read by tests that need none of it
 
-    async def keep(self: Any, held: Any) -> None:
+    save_in_time = Checkpoints._keep
+
+    async def ahead(self: Any, held: Any) -> None:
         while True:
             await asyncio.sleep(0.05)
-            self.app.positions[held.tp] = held.committed = held.offset + 1
+            if held.committed:  # from the first checkpoint on: without one, a judge is built anew
+                self.app.positions[held.tp] = max(held.committed, held.offset + 1)
+
+    async def keep(self: Any, held: Any) -> None:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(save_in_time(self, held))
+            both.create_task(ahead(self, held))
 
     Checkpoints._keep = keep
 
