@@ -143,7 +143,9 @@ class Influx(_Part):
 class Checkpoint(_Part):
     seconds: float = Field(15, gt=0, le=3600, description="between two checkpoints of a bucket")
     bytes: int = Field(
-        30_000_000, gt=0, description="of input of a partition after which a checkpoint comes early"
+        5_000_000,
+        gt=0,
+        description="of input of a partition after which a checkpoint comes early, if its state is no greater",
     )
 
 

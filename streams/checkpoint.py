@@ -294,7 +294,7 @@ class Checkpoints:
     # --- saving -------------------------------------------------------------------------------------------------
 
     async def _keep(self, held: Held) -> None:
-        """Save the partition when it has been idle a moment, every `seconds`, and after `volume` bytes of input."""
+        """Save the partition when it has been idle a moment, every `seconds`, and after much input."""
         loop = asyncio.get_running_loop()
         last = loop.time()
         while True:
@@ -304,7 +304,7 @@ class Checkpoints:
                 held.complete = now
                 continue
             idle = now - held.seen >= IDLE_S and self._at_end(held)
-            if now - last < self.seconds and held.bytes_in < self.volume and not idle:
+            if now - last < self.seconds and not self._much(held) and not idle:
                 continue
             try:
                 await self.save(held)
@@ -314,6 +314,11 @@ class Checkpoints:
                 await self.app.crash(error)
                 return
             last = loop.time()
+
+    def _much(self, held: Held) -> bool:
+        """Whether reading again what came in since costs more than saving: a restart is short, and yet no more is written than comes in."""
+        size = 0 if self.embedded else sum(held.sizes.values())
+        return held.bytes_in >= max(self.volume, size)
 
     def _at_end(self, held: Held) -> bool:
         """Whether nothing waits to be taken: a worker that is only slow is not idle."""

@@ -18,7 +18,7 @@ def test_without_variables_everything_is_embedded():
     found = read({"PATH": "/bin"})
     assert found == Settings()
     assert found.kafka.bootstrap is None
-    assert (found.checkpoint.seconds, found.checkpoint.bytes) == (15, 30_000_000)
+    assert (found.checkpoint.seconds, found.checkpoint.bytes) == (15, 5_000_000)
     assert found.store_path == Path("var/store.sqlite")
 
 

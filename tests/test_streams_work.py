@@ -183,6 +183,25 @@ def test_a_partition_is_saved_when_it_is_idle_and_not_when_its_worker_is_only_sl
     asyncio.run(go())
 
 
+def test_a_partition_is_saved_early_after_as_much_input_as_its_state_is_great(judging):
+    async def go():
+        app, work, held = judging(Producer())
+        work.checkpoints.embedded, work.checkpoints.volume = False, 1_000
+        await work.take(message([flow(1, 50), flow(2, 5)]))
+        app.end = 9  # it is not idle
+        held.bytes_in, held.sizes = 1_999, {0: 1_500, 1: 500}
+        keeping = asyncio.create_task(work.checkpoints._keep(held))
+        await asyncio.sleep(0.35)
+        assert app.positions == {}
+        held.bytes_in = 2_000
+        await asyncio.sleep(0.35)
+        assert app.positions == {TP(TOPIC, 0): 3}
+        keeping.cancel()
+        assert app.crashed == []
+
+    asyncio.run(go())
+
+
 @pytest.mark.parametrize("fails", ["send", "acknowledgement"])
 def test_what_is_not_known_to_be_out_is_never_saved_and_its_chunk_is_read_again(judging, fails):
     """A worker that gives up must leave its position where it was, or an alarm is lost for ever."""
