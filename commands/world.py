@@ -226,7 +226,7 @@ class World:
     def _hopeless(self, name: str, code: int) -> str | None:
         """Why no restart cures what ended, or None. Workers are counted together: they fail for one reason."""
         if code == WRONG_USE:
-            return f"the {_called(name)} refuses its settings: see what it said above"
+            return f"the {_called(name)} cannot work, and no restart helps: see what it said above"
         now, kind = time.monotonic(), "workers" if name in ROLES else name
         deaths = self._deaths[kind] = [t for t in self._deaths.get(kind, ()) if now - t < 60] + [now]
         if len(deaths) <= MOST_RESTARTS:

@@ -38,7 +38,7 @@ def test_a_worker_that_was_killed_is_started_again_and_counted(world):
 
 
 def test_a_worker_that_refuses_its_settings_is_not_started_again(world):
-    with pytest.raises(BrokenError, match="judge worker refuses its settings"):
+    with pytest.raises(BrokenError, match="judge worker cannot work"):
         world(2).watch()
 
 
