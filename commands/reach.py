@@ -30,13 +30,18 @@ class Broker(NamedTuple):
     replay: bool = False  # a world whose only clock is the replayer: nobody else may write to it
 
 
-def ask(settings: Settings, question: Callable[[Store], Awaitable[T]]) -> T:
-    """The store's answer; it is read beside whoever writes it. Raises StoreError, Unavailable."""
+def store_of(settings: Settings) -> Store:
+    """The store, to be read beside whoever writes it. Raises StoreError; Unavailable where its server is one that was stopped."""
     if (stopped := stopped_store(settings)) is not None:
         raise Unavailable(stopped)
+    return open_store(settings, read_only=True)
+
+
+def ask(settings: Settings, question: Callable[[Store], Awaitable[T]]) -> T:
+    """The store's answer. Raises StoreError, Unavailable."""
 
     async def asked() -> T:
-        store = open_store(settings, read_only=True)
+        store = store_of(settings)
         try:
             return await question(store)
         finally:

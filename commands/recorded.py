@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from commands.output import UsageError
-from commands.reach import broker, broker_if_any, topic_named
+from commands.reach import broker, broker_if_any, store_of, topic_named
 from models.base import PLACE_FIELDS, moment
 from models.catalogue import CANARY, event_of, topics
 from models.decode import Rejection, decode
 from rules.expr import bare
 from rules.terms import types_of
 from sinks.contract import Query
-from sinks.open import open_store, store_name
+from sinks.open import store_name
 from sinks.query import parse_time
 from streams.domain import domains
 
@@ -195,7 +195,7 @@ class Stored:
 
     def _rows(self, measurement: str, from_: Micros | None, to: Micros | None) -> Iterator[Row]:
         """Page by page: a page ends before its last moment, of which there may be more rows than it holds."""
-        store, limit = open_store(self.settings, read_only=True), PAGE
+        store, limit = store_of(self.settings), PAGE
         with asyncio.Runner() as runner:
             try:
                 while True:

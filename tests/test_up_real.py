@@ -156,9 +156,10 @@ def test_the_first_run_is_exact_keeps_its_secret_and_leaves_nothing_running(city
         *folder.glob("*/*.properties"),
     ):
         assert not path.is_file() or secret not in path.read_text(errors="replace"), path
-    stopped = asked(folder, "ledger")
-    assert (stopped.returncode, len(stopped.stderr.splitlines())) == (3, 1)
-    assert f"citywatch up --real --data {folder}" in stopped.stderr
+    for words in (["ledger"], ["rules", "backtest", "--rules", "rules/traffic.yaml"]):
+        stopped = asked(folder, *words)
+        assert stopped.returncode == 3, stopped.stderr
+        assert f"citywatch up --real --data {folder}" in stopped.stderr.splitlines()[-1]
 
 
 def test_started_again_its_log_goes_on_and_whatever_dies_comes_back_and_nothing_is_lost(city, tmp_path):
