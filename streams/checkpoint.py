@@ -136,7 +136,6 @@ class Checkpoints:
         self.producer: AIOKafkaProducer | None = None
         self._bytes_written = 0
         self._restored: int | None = None  # the generation whose partitions are all there
-        self._rebalances = 0
         app.resume_at, app.unready, app.held = self._resume_at, self._unready, self.held
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)
         app.on_rebalance_complete.connect(self._on_rebalance, weak=False)
@@ -199,17 +198,14 @@ class Checkpoints:
             await self.app.crash(error)
 
     async def _on_revoked(self, *_args: Any, **_kwargs: Any) -> None:
-        """From here on others may have what we had: what was to be committed of it is void."""
-        self._rebalances += 1
-        for tp in self.held:
-            self.app.positions.pop(tp, None)
+        """From here on others may have what we had: until it is given again, what is saved of it moves no position."""
+        self._restored = None
 
     async def _take_over(self) -> None:
         generation = self.app.consumer_generation_id
         mine = {tp for tp in self.app.consumer.assignment() if tp.topic in self.sources}
         for tp in set(self.held) - mine:
             self._stop(self.held.pop(tp))
-            self.app.positions.pop(tp, None)
         thread = self.app.consumer._thread  # noqa: SLF001 - there is no public way to ask for committed offsets
         fresh = []
         for tp in sorted(mine):
@@ -341,7 +337,7 @@ class Checkpoints:
 
     async def _save(self, held: Held) -> None:
         """Buckets are frozen one by one, so that records go on between them."""
-        began, rebalances = asyncio.get_running_loop().time(), self._rebalances
+        began = asyncio.get_running_loop().time()
         producer = await self.sender()
         machine, bytes_in = held.machine, held.bytes_in
         acks: list[tuple[int, int, Any]] = []
@@ -373,7 +369,7 @@ class Checkpoints:
         await asyncio.gather(*pending)
         await self.after(held)
         held.bytes_in -= bytes_in
-        if rebalances != self._rebalances:
+        if self.app.between or self._restored != self.app.consumer_generation_id:
             return  # whoever has it now begins where the group's offset is
         self.app.positions[held.tp] = held.committed = min(held.saved) + 1
         held.complete = asyncio.get_running_loop().time()

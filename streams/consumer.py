@@ -70,7 +70,13 @@ class ChunkConsumer(driver.Consumer):
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Gaps between the last offsets of chunks are the chunks."""
 
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await super().on_partitions_revoked(revoked)
+        self.app.between = True
+
     def _filter_committable_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:  # noqa: ARG002 - acks are not used
+        if self.app.between:
+            return {}
         mine = self.assignment()
         return {tp: at for tp, at in self.app.positions.items() if tp in mine and self._should_commit(tp, at)}
 
@@ -122,6 +128,9 @@ class ChunkApp(faust.App):
         #: What who watches this worker asks: what it holds in memory, and why it cannot do its work yet.
         self.held: dict[TP, Any] = {}
         self.joined = False
+        #: From when the group takes partitions away until it has given some. A commit would queue behind the join, be refused
+        #: for what it was before, and aiokafka would take that for the end of the membership that the join has just begun.
+        self.between = False
         self.unready: Callable[[], Awaitable[str | None]] = self.not_joined
         self.fetch_wait_ms = settings.kafka.fetch_wait_ms
         #: What no restart cures, and what then ends the worker without a trace of where it was.
@@ -152,7 +161,8 @@ class ChunkApp(faust.App):
         self.on_rebalance_complete.connect(self._on_joined, weak=False)
 
     async def _on_joined(self, *_args: Any, **_kwargs: Any) -> None:
-        self.joined = True
+        self.positions.clear()  # others may have had what we had, and all that is not committed is read again
+        self.joined, self.between = True, False
 
     async def not_joined(self) -> str | None:
         """Why this worker has nothing to do yet; a spare one, whose share is no partition, has joined."""

@@ -150,9 +150,6 @@ def test_canaries_come_through_within_two_seconds(city, monkeypatch):
     asyncio.run(go())
 
 
-#: On the embedded broker a judge that slept past its session may never come back: it forgets its member id with every commit
-#: of an old generation, and the members it leaves behind begin the next rebalance. Kafka lets it in at once.
-@pytest.mark.parametrize("city", [("--real",)], indirect=True, ids=["real"])
 def test_a_judge_that_stands_still_is_told_and_its_alarm_ends_by_itself(city, monkeypatch):
     async def go():
         async with a_console(city, monkeypatch) as desk:

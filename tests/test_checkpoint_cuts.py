@@ -84,7 +84,7 @@ class Life:
         self.on_partitions_revoked = self.on_rebalance_complete = self.on_before_shutdown = SimpleNamespace(
             connect=lambda *_a, **_k: None
         )
-        self.consumer_generation_id = 1
+        self.consumer_generation_id, self.between = 1, False
         self.consumer = SimpleNamespace(
             assignment=lambda: {tp},
             highwater=lambda _tp: len(log.of(tp.topic, tp.partition)),

@@ -16,6 +16,7 @@ from faust.transport.consumer import Consumer as BaseConsumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from settings import Settings
 from streams import consumer as ours
 
 #: (what, digest of its source, why we depend on it)
@@ -132,8 +133,32 @@ def test_a_chunk_is_one_message_with_the_last_offset():
 def test_only_positions_of_own_partitions_that_go_forward_are_committed():
     mine, gone, old = TP("t", 0), TP("t", 1), TP("t", 2)
     consumer = bare(
-        app=SimpleNamespace(positions={mine: 10, gone: 10, old: 5}),
+        app=SimpleNamespace(positions={mine: 10, gone: 10, old: 5}, between=False),
         _committed_offset={mine: 4, gone: 4, old: 5},
     )
     consumer.assignment = lambda: {mine, old}
     assert consumer._filter_committable_offsets([]) == {mine: 10}
+
+
+def test_nothing_is_committed_from_when_partitions_are_taken_away_until_some_are_given(monkeypatch):
+    """It would queue behind the join and be refused, for which aiokafka would leave the group that it has just joined."""
+    tp, last = TP("t", 0), []
+
+    async def taken_away(consumer, _revoked):
+        last.append(consumer._filter_committable_offsets([]))
+
+    monkeypatch.setattr(driver.Consumer, "on_partitions_revoked", taken_away)
+
+    async def go():
+        app = ours.ChunkApp("judge", Settings(), "127.0.0.1:1")
+        consumer = bare(app=app, _committed_offset={tp: None}, assignment=lambda: {tp})
+        app.positions = {tp: 3}
+        await consumer.on_partitions_revoked({tp})
+        assert last == [{tp: 3}], "what is done is committed while the partitions are still ours"
+        assert consumer._filter_committable_offsets([]) == {}
+        await app._on_joined()
+        assert app.positions == {}, "what is not committed is read again"
+        app.positions = {tp: 4}
+        assert consumer._filter_committable_offsets([]) == {tp: 4}
+
+    asyncio.run(go())
