@@ -82,7 +82,7 @@ class City(SimpleNamespace):
             await store.close()
             for record in records["ledger"]:  # where in its topic the account was told last
                 del record.body["position"]
-            records["ledger"] = [record._replace(time=0) for record in records["ledger"]]
+            records["ledger"] = sorted((r._replace(time=0) for r in records["ledger"]), key=lambda r: r.id)
             return points, records
 
         return asyncio.run(ask())
