@@ -41,6 +41,11 @@ PINNED = [
         "it must ask _filter_committable_offsets even when nothing is acked",
     ),
     (BaseConsumer._commit_offsets, "1a6979904118", "it drops offsets of partitions that were taken away"),
+    (
+        BaseConsumer.on_partitions_revoked,
+        "d04b7ae72c6f",
+        "what is done is committed in it, and nothing after it",
+    ),
     (BaseConsumer.perform_seek, "0e8c130ff4b0", "we seek on from where a partition's state in memory is"),
     (BaseConsumer._drain_messages, "44a2500309e8", "it takes a chunk's last offset for the offset read"),
     (driver.Consumer._to_message, "7c24f6511b2f", "we build the same message from a list of records"),
